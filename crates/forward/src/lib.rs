@@ -1,1 +1,13 @@
-//! vring forward
+//! Lcores and forwarding engines.
+//!
+//! An [`Lcore`] is a native thread, pinned to a processor, that runs an engine over its streams until it is stopped or has reached its limit. An
+//! engine is a function over one burst: see [`Engine`]. All of them behave as testpmd's modes of the same name.
+
+mod engine;
+mod error;
+mod lcore;
+mod template;
+
+pub use engine::{Engine, EngineOptions, Stream, StreamStats};
+pub use error::ForwardError;
+pub use lcore::Lcore;

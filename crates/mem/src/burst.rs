@@ -47,7 +47,9 @@ impl Burst {
         let layout = Self::layout(capacity);
         // SAFETY: the layout has a size that is not zero.
         let ptr = unsafe { alloc::alloc_zeroed(layout) };
-        let Some(words) = NonNull::new(ptr.cast::<u32>()) else { alloc::handle_alloc_error(layout) };
+        let Some(words) = NonNull::new(ptr.cast::<u32>()) else {
+            alloc::handle_alloc_error(layout)
+        };
         // SAFETY: word 1 is inside the allocation.
         #[expect(clippy::cast_possible_truncation, reason = "at most MAX_BURST")]
         unsafe {

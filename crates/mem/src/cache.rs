@@ -31,7 +31,13 @@ impl Cache {
         let count = Arc::new(CacheCount::default());
         pool.register_cache(count.clone());
         let slots = vec![0; 2 * pool.cache_size()].into_boxed_slice();
-        Self { pool_id: pool.id(), pool: Arc::downgrade(pool), count, slots, len: 0 }
+        Self {
+            pool_id: pool.id(),
+            pool: Arc::downgrade(pool),
+            count,
+            slots,
+            len: 0,
+        }
     }
 
     #[inline(always)]
@@ -50,7 +56,11 @@ impl Cache {
         out[..got].copy_from_slice(&self.slots[rest..self.len]);
         self.set_len(rest);
         // More than a cache can hold was asked for: the remainder comes straight from the pool.
-        if got < out.len() && out.len() > self.slots.len() / 2 { got + take(pool, &mut out[got..]) } else { got }
+        if got < out.len() && out.len() > self.slots.len() / 2 {
+            got + take(pool, &mut out[got..])
+        } else {
+            got
+        }
     }
 
     #[cold]
@@ -67,7 +77,8 @@ impl Cache {
         if self.len + addrs.len() > self.slots.len() {
             self.flush(pool);
             if addrs.len() > self.slots.len() / 2 {
-                pool.lock_free().extend(addrs.iter().map(|&addr| pool.fresh(addr)));
+                pool.lock_free()
+                    .extend(addrs.iter().map(|&addr| pool.fresh(addr)));
                 return;
             }
         }
@@ -126,10 +137,13 @@ impl Caches {
     #[cold]
     fn find<'a>(caches: &'a mut Vec<Cache>, pool: &Arc<Mempool>) -> &'a mut Cache {
         caches.retain(|cache| cache.pool.strong_count() > 0);
-        let at = caches.iter().position(|cache| cache.pool_id == pool.id()).unwrap_or_else(|| {
-            caches.push(Cache::new(pool));
-            caches.len() - 1
-        });
+        let at = caches
+            .iter()
+            .position(|cache| cache.pool_id == pool.id())
+            .unwrap_or_else(|| {
+                caches.push(Cache::new(pool));
+                caches.len() - 1
+            });
         caches.swap(0, at);
         &mut caches[0]
     }
@@ -142,15 +156,22 @@ pub(crate) fn alloc(pool: &Arc<Mempool>, out: &mut [u32]) -> usize {
     if pool.cache_size() == 0 {
         return take(pool, out);
     }
-    CACHES.try_with(|caches| caches.with(pool, |cache| cache.alloc(pool, &mut *out))).unwrap_or_else(|_| take(pool, out))
+    CACHES
+        .try_with(|caches| caches.with(pool, |cache| cache.alloc(pool, &mut *out)))
+        .unwrap_or_else(|_| take(pool, out))
 }
 
 /// Puts buffers into this thread's cache.
 #[inline]
 pub(crate) fn free(pool: &Arc<Mempool>, addrs: &[u32]) {
-    let direct = || pool.lock_free().extend(addrs.iter().map(|&addr| pool.fresh(addr)));
+    let direct = || {
+        pool.lock_free()
+            .extend(addrs.iter().map(|&addr| pool.fresh(addr)))
+    };
     if pool.cache_size() == 0 {
         return direct();
     }
-    CACHES.try_with(|caches| caches.with(pool, |cache| cache.free(pool, addrs))).unwrap_or_else(|_| direct());
+    CACHES
+        .try_with(|caches| caches.with(pool, |cache| cache.free(pool, addrs)))
+        .unwrap_or_else(|_| direct());
 }

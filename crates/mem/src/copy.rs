@@ -34,7 +34,9 @@ unsafe fn copy_blocks(dst: *mut u8, src: *const u8, len: usize) {
         let tail = src.add(len - 16).cast::<Block>().read_unaligned();
         let mut at = 0;
         while at + 16 < len {
-            dst.add(at).cast::<Block>().write_unaligned(src.add(at).cast::<Block>().read_unaligned());
+            dst.add(at)
+                .cast::<Block>()
+                .write_unaligned(src.add(at).cast::<Block>().read_unaligned());
             at += 16;
         }
         dst.add(len - 16).cast::<Block>().write_unaligned(tail);
@@ -47,11 +49,13 @@ unsafe fn copy_short(dst: *mut u8, src: *const u8, len: usize) {
     unsafe {
         if len >= 8 {
             let tail = src.add(len - 8).cast::<u64>().read_unaligned();
-            dst.cast::<u64>().write_unaligned(src.cast::<u64>().read_unaligned());
+            dst.cast::<u64>()
+                .write_unaligned(src.cast::<u64>().read_unaligned());
             dst.add(len - 8).cast::<u64>().write_unaligned(tail);
         } else if len >= 4 {
             let tail = src.add(len - 4).cast::<u32>().read_unaligned();
-            dst.cast::<u32>().write_unaligned(src.cast::<u32>().read_unaligned());
+            dst.cast::<u32>()
+                .write_unaligned(src.cast::<u32>().read_unaligned());
             dst.add(len - 4).cast::<u32>().write_unaligned(tail);
         } else {
             for at in 0..len {

@@ -23,7 +23,9 @@ pub enum MemError {
         source: io::Error,
     },
     /// More memory was asked for than the machine has free.
-    #[error("expected at most {available} bytes (the memory available now), asked for {len}; use fewer or smaller buffers")]
+    #[error(
+        "expected at most {available} bytes (the memory available now), asked for {len}; use fewer or smaller buffers"
+    )]
     Exhausted {
         /// Bytes asked for.
         len: usize,
@@ -43,7 +45,9 @@ pub enum MemError {
         got: usize,
     },
     /// The pool would not fit a 32-bit packet address.
-    #[error("expected a mempool of at most 4 GiB, got {count} buffers of {stride} bytes; use fewer or smaller buffers")]
+    #[error(
+        "expected a mempool of at most 4 GiB, got {count} buffers of {stride} bytes; use fewer or smaller buffers"
+    )]
     TooLarge {
         /// Buffers.
         count: usize,
@@ -73,6 +77,9 @@ impl MemError {
     }
 
     pub(crate) fn system(call: &'static str, errno: rustix::io::Errno) -> Self {
-        Self::System { call, source: errno.into() }
+        Self::System {
+            call,
+            source: errno.into(),
+        }
     }
 }

@@ -42,7 +42,13 @@ pub struct MempoolConfig {
 
 impl Default for MempoolConfig {
     fn default() -> Self {
-        Self { name: "mbuf_pool".into(), count: 16384, buffer_size: 2048 + 128, cache_size: 256, pages: Pages::Auto }
+        Self {
+            name: "mbuf_pool".into(),
+            count: 16384,
+            buffer_size: 2048 + 128,
+            cache_size: 256,
+            pages: Pages::Auto,
+        }
     }
 }
 
@@ -69,7 +75,9 @@ pub struct Segment {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadPacket {
     /// Address and length do not lie inside one buffer.
-    #[error("expected a packet inside one buffer of its mempool, got {len} bytes at address {addr}")]
+    #[error(
+        "expected a packet inside one buffer of its mempool, got {len} bytes at address {addr}"
+    )]
     OutsideBuffer {
         /// Its address.
         addr: u32,
@@ -116,14 +124,26 @@ impl Mempool {
         check("cacheSize", config.cache_size, 0, 512)?;
         let lines = config.buffer_size.div_ceil(CACHE_LINE) | 1;
         let stride = lines * CACHE_LINE;
-        let too_large = || MemError::TooLarge { count: config.count, stride };
-        let len = config.count.checked_mul(stride).filter(|&len| u32::try_from(len).is_ok()).ok_or_else(too_large)?;
+        let too_large = || MemError::TooLarge {
+            count: config.count,
+            stride,
+        };
+        let len = config
+            .count
+            .checked_mul(stride)
+            .filter(|&len| u32::try_from(len).is_ok())
+            .ok_or_else(too_large)?;
         let region = Region::create(&format!("vring-{}", config.name), len, config.pages)?;
         let narrow = |n: usize| u32::try_from(n).map_err(|_| too_large());
         let (count, stride) = (narrow(config.count)?, narrow(stride)?);
         // From the top of the stack come the lowest addresses first.
         let free = (0..count).rev().map(|i| i * stride + HEADROOM).collect();
-        let meta = (0..count).map(|_| SegMeta { next: AtomicU32::new(NO_SEG), len: AtomicU32::new(0) }).collect();
+        let meta = (0..count)
+            .map(|_| SegMeta {
+                next: AtomicU32::new(NO_SEG),
+                len: AtomicU32::new(0),
+            })
+            .collect();
         Ok(Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             name: config.name.clone(),
@@ -218,7 +238,10 @@ impl Mempool {
     pub fn buffer_of(&self, addr: u32) -> u32 {
         // Exact for every 32-bit address: the reciprocal is too large by less than one part in 2⁶⁴ / stride, so the error stays below
         // addr * stride / 2⁶⁴ < 1 / stride.
-        #[expect(clippy::cast_possible_truncation, reason = "the quotient of a u32 is a u32")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the quotient of a u32 is a u32"
+        )]
         let buffer = ((u128::from(addr) * u128::from(self.reciprocal)) >> 64) as u32;
         buffer
     }
@@ -236,7 +259,9 @@ impl Mempool {
     pub fn checked(&self, addr: u32, len: u32, room: u32) -> bool {
         let buffer = self.buffer_of(addr);
         let offset = addr.wrapping_sub(buffer.wrapping_mul(self.stride));
-        (buffer < self.count) & (offset >= room) & (u64::from(offset) + u64::from(len) <= u64::from(self.buffer_size))
+        (buffer < self.count)
+            & (offset >= room)
+            & (u64::from(offset) + u64::from(len) <= u64::from(self.buffer_size))
     }
 
     /// Takes up to `out.len()` buffers; how many there were. Each stands in `out` as the address of a fresh packet.
@@ -264,7 +289,9 @@ impl Mempool {
         }
         let mut at = addr;
         for _ in 0..MAX_SEGS {
-            let Some(meta) = self.meta.get(self.buffer_of(at) as usize) else { return };
+            let Some(meta) = self.meta.get(self.buffer_of(at) as usize) else {
+                return;
+            };
             let next = meta.next.load(Ordering::Relaxed);
             self.free_bulk(&[at]);
             if next == NO_SEG {
@@ -277,7 +304,9 @@ impl Mempool {
     /// Gives all packets of a burst back and empties it.
     pub fn free_burst(self: &Arc<Self>, burst: &mut Burst) {
         let (addrs, _, all_flags) = burst.packets();
-        if all_flags.iter().all(|f| f & flags::MULTI == 0) && addrs.iter().all(|&a| self.buffer_of(a) < self.count) {
+        if all_flags.iter().all(|f| f & flags::MULTI == 0)
+            && addrs.iter().all(|&a| self.buffer_of(a) < self.count)
+        {
             self.free_bulk(addrs);
         } else {
             for (&addr, &f) in addrs.iter().zip(all_flags) {
@@ -292,25 +321,48 @@ impl Mempool {
     /// # Errors
     /// What the burst says does not fit the pool.
     #[inline]
-    pub fn segments(&self, addr: u32, len: u32, packet_flags: u32) -> Result<Segments<'_>, BadPacket> {
+    pub fn segments(
+        &self,
+        addr: u32,
+        len: u32,
+        packet_flags: u32,
+    ) -> Result<Segments<'_>, BadPacket> {
         let multi = packet_flags & flags::MULTI != 0;
         if !multi {
             if !self.checked(addr, len, 0) {
                 return Err(BadPacket::OutsideBuffer { addr, len });
             }
-            return Ok(Segments { pool: self, multi, next: addr, single: len, left: 1 });
+            return Ok(Segments {
+                pool: self,
+                multi,
+                next: addr,
+                single: len,
+                left: 1,
+            });
         }
-        let segments = Segments { pool: self, multi, next: addr, single: len, left: MAX_SEGS };
+        let segments = Segments {
+            pool: self,
+            multi,
+            next: addr,
+            single: len,
+            left: MAX_SEGS,
+        };
         let mut total = 0u64;
         let mut last = Segment { addr, len: 0 };
         for segment in segments.clone() {
             if !self.checked(segment.addr, segment.len, 0) {
-                return Err(BadPacket::OutsideBuffer { addr: segment.addr, len: segment.len });
+                return Err(BadPacket::OutsideBuffer {
+                    addr: segment.addr,
+                    len: segment.len,
+                });
             }
             total += u64::from(segment.len);
             last = segment;
         }
-        let ends = self.meta.get(self.buffer_of(last.addr) as usize).map(|m| m.next.load(Ordering::Relaxed));
+        let ends = self
+            .meta
+            .get(self.buffer_of(last.addr) as usize)
+            .map(|m| m.next.load(Ordering::Relaxed));
         if total != u64::from(len) || ends != Some(NO_SEG) {
             return Err(BadPacket::Chain { addr, len });
         }
@@ -348,7 +400,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn check(what: &'static str, got: usize, min: usize, max: usize) -> Result<(), MemError> {
-    if (min..=max).contains(&got) { Ok(()) } else { Err(MemError::Range { what, min, max, got }) }
+    if (min..=max).contains(&got) {
+        Ok(())
+    } else {
+        Err(MemError::Range {
+            what,
+            min,
+            max,
+            got,
+        })
+    }
 }
 
 /// Walks the segments of a packet, at most [`MAX_SEGS`].
@@ -370,7 +431,10 @@ impl Iterator for Segments<'_> {
         }
         self.left -= 1;
         if !self.multi {
-            return Some(Segment { addr: self.next, len: self.single });
+            return Some(Segment {
+                addr: self.next,
+                len: self.single,
+            });
         }
         let addr = self.next;
         let meta = self.pool.meta.get(self.pool.buffer_of(addr) as usize)?;
@@ -378,7 +442,10 @@ impl Iterator for Segments<'_> {
         if self.next == NO_SEG {
             self.left = 0;
         }
-        Some(Segment { addr, len: meta.len.load(Ordering::Relaxed) })
+        Some(Segment {
+            addr,
+            len: meta.len.load(Ordering::Relaxed),
+        })
     }
 }
 
@@ -390,31 +457,58 @@ struct Audit {
 }
 
 impl Audit {
-    #[cfg_attr(not(debug_assertions), expect(unused_variables, reason = "audits only in debug builds"))]
+    #[cfg_attr(
+        not(debug_assertions),
+        expect(unused_variables, reason = "audits only in debug builds")
+    )]
     fn new(count: usize) -> Self {
         Self {
             #[cfg(debug_assertions)]
-            held: (0..count).map(|_| std::sync::atomic::AtomicBool::new(false)).collect(),
+            held: (0..count)
+                .map(|_| std::sync::atomic::AtomicBool::new(false))
+                .collect(),
         }
     }
 
     #[inline(always)]
-    #[cfg_attr(not(debug_assertions), expect(unused_variables, clippy::unused_self, reason = "audits only in debug builds"))]
+    #[cfg_attr(
+        not(debug_assertions),
+        expect(
+            unused_variables,
+            clippy::unused_self,
+            reason = "audits only in debug builds"
+        )
+    )]
     fn take(&self, pool: &Mempool, addrs: &[u32]) {
         #[cfg(debug_assertions)]
         for &addr in addrs {
             let was = self.held[pool.buffer_of(addr) as usize].swap(true, Ordering::Relaxed);
-            assert!(!was, "buffer at {addr} of mempool {} was handed out twice", pool.name);
+            assert!(
+                !was,
+                "buffer at {addr} of mempool {} was handed out twice",
+                pool.name
+            );
         }
     }
 
     #[inline(always)]
-    #[cfg_attr(not(debug_assertions), expect(unused_variables, clippy::unused_self, reason = "audits only in debug builds"))]
+    #[cfg_attr(
+        not(debug_assertions),
+        expect(
+            unused_variables,
+            clippy::unused_self,
+            reason = "audits only in debug builds"
+        )
+    )]
     fn give(&self, pool: &Mempool, addrs: &[u32]) {
         #[cfg(debug_assertions)]
         for &addr in addrs {
             let was = self.held[pool.buffer_of(addr) as usize].swap(false, Ordering::Relaxed);
-            assert!(was, "buffer at {addr} of mempool {} was freed twice", pool.name);
+            assert!(
+                was,
+                "buffer at {addr} of mempool {} was freed twice",
+                pool.name
+            );
         }
     }
 }

@@ -80,9 +80,8 @@ impl Region {
     /// that much memory, [`MemError::System`] else.
     pub fn create(name: &str, len: usize, pages: Pages) -> Result<Arc<Self>, MemError> {
         match pages {
-            Pages::Auto if len >= Pages::Huge2M.size() => {
-                Self::on_pages(name, len, Pages::Huge2M).or_else(|_| Self::on_pages(name, len, Pages::Base))
-            }
+            Pages::Auto if len >= Pages::Huge2M.size() => Self::on_pages(name, len, Pages::Huge2M)
+                .or_else(|_| Self::on_pages(name, len, Pages::Base)),
             Pages::Auto | Pages::Base => Self::on_pages(name, len, Pages::Base),
             Pages::Huge2M | Pages::Huge1G => Self::on_pages(name, len, pages),
         }
@@ -101,15 +100,26 @@ impl Region {
         };
         let refused = |call, errno: rustix::io::Errno| match pages {
             Pages::Auto | Pages::Base => MemError::system(call, errno),
-            _ => MemError::NoHugepages { pages, len, reserve: pages.reserve_file(), source: errno.into() },
+            _ => MemError::NoHugepages {
+                pages,
+                len,
+                reserve: pages.reserve_file(),
+                source: errno.into(),
+            },
         };
-        let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | huge)
-            .map_err(|e| refused("memfd_create", e))?;
+        let fd =
+            rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | huge)
+                .map_err(|e| refused("memfd_create", e))?;
         rustix::fs::ftruncate(&fd, len as u64).map_err(|e| refused("ftruncate", e))?;
         rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
             .map_err(|e| MemError::system("fcntl(F_ADD_SEALS)", e))?;
         let base = map(&fd, len).map_err(|e| refused("mmap", e))?;
-        Ok(Self { base, len, pages, fd })
+        Ok(Self {
+            base,
+            len,
+            pages,
+            fd,
+        })
     }
 
     /// First byte of the mapping.
@@ -156,7 +166,10 @@ impl Drop for Region {
 
 impl fmt::Debug for Region {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Region").field("len", &self.len).field("pages", &self.pages).finish_non_exhaustive()
+        f.debug_struct("Region")
+            .field("len", &self.len)
+            .field("pages", &self.pages)
+            .finish_non_exhaustive()
     }
 }
 
@@ -178,7 +191,9 @@ fn map(fd: &OwnedFd, len: usize) -> rustix::io::Result<NonNull<u8>> {
 
 /// A memfd on ordinary pages is overcommitted: without this look, asking for too much ends in the OOM killer and not in an error.
 fn check_available(len: usize) -> Result<(), MemError> {
-    let Ok(text) = fs::read_to_string("/proc/meminfo") else { return Ok(()) };
+    let Ok(text) = fs::read_to_string("/proc/meminfo") else {
+        return Ok(());
+    };
     let kib = text
         .lines()
         .find_map(|line| line.strip_prefix("MemAvailable:"))

@@ -1,1 +1,19 @@
-//! vring port
+//! Ports: one contract, one file a driver.
+//!
+//! A [`Port`] has receive and transmit queues, a link, statistics and events. A driver makes it, brings its queues up and down as its
+//! peer comes and goes, and takes them away when it is closed; the queues themselves do not know which driver they belong to.
+
+mod devargs;
+mod drivers;
+mod error;
+mod event;
+mod lock;
+mod port;
+mod queue;
+
+pub use devargs::{DRIVERS, DevargInfo, Device, DriverInfo};
+pub use drivers::open;
+pub use error::PortError;
+pub use event::{EventQueue, LinkStatus, PortEvent};
+pub use port::{Port, PortConfig, PortInfo};
+pub use queue::{Owner, Path, Queue, QueueStats, RxPath, RxQueue, TxPath, TxQueue};

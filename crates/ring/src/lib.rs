@@ -1,1 +1,160 @@
-//! vring ring
+//! Virtqueues, the driver's half and the device's half, in bursts. No I/O, no port, no system call.
+//!
+//! Written after the virtio specification 1.2, chapters 2.6 (virtqueues) and 2.7 (split virtqueues). The two traits are the seam between a
+//! ring's format and what is carried over it: code above is generic over them and compiled once per format.
+//!
+//! The memory of a ring is shared with a peer that may be hostile. It is read by relaxed or acquiring atomic loads into locals, then checked,
+//! then used; whatever this side needs to remember lies in private memory.
+
+mod fault;
+mod layout;
+mod shared;
+pub mod split;
+
+pub use fault::RingFault;
+pub use layout::{MAX_SPLIT_SIZE, SplitLayout, check_split_size};
+
+use vring_mem::guest::GuestMemory;
+
+#[cfg(not(target_endian = "little"))]
+compile_error!("vring reads and writes the little-endian structures of virtio 1 as they lie in memory");
+
+bitflags::bitflags! {
+    /// `flags` of a descriptor (2.7.5).
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct DescFlags: u16 {
+        /// Goes on in `next`.
+        const NEXT = 1;
+        /// Written by the device, else read by it.
+        const WRITE = 2;
+        /// Holds a table of descriptors.
+        const INDIRECT = 4;
+    }
+}
+
+/// One descriptor, as a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Desc {
+    /// Where, in the driver's address space.
+    pub addr: u64,
+    /// Bytes.
+    pub len: u32,
+    /// See [`DescFlags`]; may hold unknown bits.
+    pub flags: DescFlags,
+    /// The descriptor that follows, with [`DescFlags::NEXT`].
+    pub next: u16,
+}
+
+/// What was negotiated that a ring needs to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RingFeatures {
+    /// `VIRTIO_F_EVENT_IDX`.
+    pub event_idx: bool,
+    /// `VIRTIO_F_INDIRECT_DESC`.
+    pub indirect: bool,
+}
+
+/// One contiguous piece of a chain on the driver's side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// Where, in the driver's address space.
+    pub addr: u64,
+    /// Bytes.
+    pub len: u32,
+}
+
+/// A chain that the device gave back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Used {
+    /// What the driver passed along with the chain.
+    pub token: u32,
+    /// Bytes that the device says it wrote. Not checked against the chain's length.
+    pub len: u32,
+    /// It was pushed by [`DriverRing::push_chain`].
+    pub chain: bool,
+}
+
+/// The driver's half: makes buffers available, takes used ones back.
+///
+/// Order within a burst: `push…` any number of times, `publish` once, `needs_kick` once.
+pub trait DriverRing: Send {
+    /// Descriptors of the ring.
+    fn size(&self) -> u16;
+    /// Descriptors that can be pushed now.
+    fn free_descs(&self) -> usize;
+    /// Makes one buffer available: of the device's to write, or to read. Needs one free descriptor. `token` must not be `u32::MAX`.
+    fn push(&mut self, token: u32, piece: Piece, write: bool);
+    /// Makes a chain available for the device to read, in an indirect table where that was negotiated and fits. False if it does not fit
+    /// now; nothing has changed then.
+    fn push_chain(&mut self, token: u32, pieces: &[Piece]) -> bool;
+    /// Shows the device what was pushed.
+    fn publish(&mut self);
+    /// Whether the device wants to be told of what was published since the last call.
+    fn needs_kick(&mut self) -> bool;
+    /// Chains that can be popped, looking at the device's index again only if there are fewer than `wanted`.
+    ///
+    /// # Errors
+    /// The device's index makes no sense.
+    fn used_ready(&mut self, wanted: usize) -> Result<usize, RingFault>;
+    /// The used chain `nth` from the front, below what `used_ready` said. It stays in the ring.
+    ///
+    /// # Errors
+    /// The device named a chain that it does not have.
+    fn peek_used(&self, nth: usize) -> Result<Used, RingFault>;
+    /// Takes the first used chain.
+    ///
+    /// # Errors
+    /// The device named a chain that it does not have.
+    fn pop_used(&mut self) -> Result<Used, RingFault>;
+    /// Takes a chain back that the device still has: only after the device has stopped.
+    fn take_outstanding(&mut self) -> Option<Used>;
+    /// Asks for calls, or for none. Returns true if used chains came in while asking: the caller must not sleep then.
+    fn want_calls(&mut self, on: bool) -> bool;
+}
+
+/// A chain that the driver made available, by its first descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// What the device gives back in the used ring.
+    pub id: u16,
+    /// The first descriptor.
+    pub desc: Desc,
+}
+
+/// The device's half: takes what the driver made available, gives it back used.
+///
+/// Order within a burst: `ready`, `peek` any of them, `complete` as many as are taken in the same order, `publish` once, `needs_call` once.
+pub trait DeviceRing: Send {
+    /// Descriptors of the ring.
+    fn size(&self) -> u16;
+    /// Chains that wait, looking at the driver's index again only if there are fewer than `wanted`.
+    ///
+    /// # Errors
+    /// The driver's index makes no sense.
+    fn ready(&mut self, wanted: usize) -> Result<usize, RingFault>;
+    /// The chain `nth` from the front, below what `ready` said.
+    ///
+    /// # Errors
+    /// The driver named a descriptor that does not exist.
+    fn peek(&self, nth: usize) -> Result<Head, RingFault>;
+    /// Walks all descriptors of a chain, indirect ones resolved. The walk ends, whatever the driver wrote.
+    ///
+    /// # Errors
+    /// A chain that is too long, leaves the ring, or nests tables; or what `each` returns.
+    fn walk(
+        &self,
+        head: Head,
+        memory: &GuestMemory,
+        each: &mut dyn FnMut(Desc) -> Result<(), RingFault>,
+    ) -> Result<(), RingFault>;
+    /// Gives the next chain back with `len` bytes written to it.
+    fn complete(&mut self, id: u16, len: u32);
+    /// Shows the driver what was completed.
+    fn publish(&mut self);
+    /// Whether the driver wants to be told of what was published since the last call.
+    fn needs_call(&mut self) -> bool;
+    /// Asks for kicks, or for none. Returns true if chains came in while asking: the caller must not sleep then.
+    fn want_kicks(&mut self, on: bool) -> bool;
+    /// Where a device would go on: the base of the vring (vhost-user's `VRING_BASE`).
+    fn base(&self) -> u32;
+}

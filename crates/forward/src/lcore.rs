@@ -1,0 +1,241 @@
+//! A native thread that polls.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use rustix::event::EventfdFlags;
+use rustix::thread::CpuSet;
+
+use vring_port::Owner;
+
+use crate::engine::{Counters, Run};
+use crate::{Engine, EngineOptions, ForwardError, Stream, StreamStats};
+
+/// See the module. It has one thread while it runs, none while it is stopped. Dropped, it stops.
+#[derive(Debug)]
+pub struct Lcore {
+    name: String,
+    cpu: Option<usize>,
+    owner: Owner,
+    job: Mutex<Job>,
+    done: OwnedFd,
+}
+
+#[derive(Debug, Default)]
+struct Job {
+    stop: Arc<AtomicBool>,
+    running: Arc<AtomicBool>,
+    counters: Arc<[Counters]>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Lcore {
+    /// An lcore that will run on that processor, or on any.
+    ///
+    /// # Errors
+    /// [`ForwardError::Cpu`] when this process may not run there.
+    pub fn new(name: &str, cpu: Option<usize>) -> Result<Self, ForwardError> {
+        if let Some(cpu) = cpu {
+            let allowed =
+                rustix::thread::sched_getaffinity(None).map_err(|e| ForwardError::Cpu {
+                    cpu,
+                    source: e.into(),
+                })?;
+            if cpu >= CpuSet::MAX_CPU || !allowed.is_set(cpu) {
+                return Err(ForwardError::Cpu {
+                    cpu,
+                    source: std::io::Error::from_raw_os_error(
+                        rustix::io::Errno::INVAL.raw_os_error(),
+                    ),
+                });
+            }
+        }
+        let done = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|e| ForwardError::Thread(e.into()))?;
+        Ok(Self {
+            name: name.to_owned(),
+            cpu,
+            owner: Owner::new(),
+            job: Mutex::default(),
+            done,
+        })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Starts the engine on all streams, in a new thread. The queues are claimed here and released when the engine ends.
+    ///
+    /// # Errors
+    /// A queue that someone else has, a stream that does not suit the engine, an option out of range, an lcore that runs.
+    pub fn start(
+        &self,
+        engine: Engine,
+        streams: Vec<Stream>,
+        options: &EngineOptions,
+    ) -> Result<(), ForwardError> {
+        let mut job = self.lock();
+        if job.running.load(Ordering::Acquire) {
+            return Err(ForwardError::Running {
+                name: self.name.clone(),
+            });
+        }
+        join(&mut job);
+        let run = Run::new(engine, &streams, options)?;
+        claim(&streams, self.owner)?;
+        let _empty = rustix::io::read(&self.done, &mut [0; 8]);
+        let counters: Arc<[Counters]> = streams.iter().map(|_| Counters::default()).collect();
+        let (stop, running) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicBool::new(true)),
+        );
+        let done = self.done.try_clone().map_err(ForwardError::Thread)?;
+        let thread = std::thread::Builder::new().name(self.name.clone()).spawn({
+            let (cpu, owner) = (self.cpu, self.owner);
+            let (streams, counters, stop, running) = (
+                streams.clone(),
+                counters.clone(),
+                stop.clone(),
+                running.clone(),
+            );
+            move || {
+                let finish = Finish {
+                    streams: &streams,
+                    owner,
+                    running: &running,
+                    done: &done,
+                };
+                if let Some(cpu) = cpu {
+                    pin(cpu);
+                }
+                run.run(&streams, &counters, owner, &stop);
+                drop(finish);
+            }
+        });
+        match thread {
+            Ok(thread) => {
+                *job = Job {
+                    stop,
+                    running,
+                    counters,
+                    thread: Some(thread),
+                };
+                Ok(())
+            }
+            Err(error) => {
+                release(&streams, self.owner);
+                Err(ForwardError::Thread(error))
+            }
+        }
+    }
+
+    /// Whether an engine runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.lock().running.load(Ordering::Acquire)
+    }
+
+    /// Asks the engine to end after the burst under way. [`Lcore::done_fd`] tells when it has.
+    pub fn request_stop(&self) {
+        self.lock().stop.store(true, Ordering::Release);
+    }
+
+    /// Stops the engine and waits until it has left its queues.
+    pub fn stop(&self) {
+        let mut job = self.lock();
+        job.stop.store(true, Ordering::Release);
+        join(&mut job);
+    }
+
+    /// Waits until the engine has ended by itself.
+    pub fn wait(&self) {
+        join(&mut self.lock());
+    }
+
+    /// Readable when the engine has ended and its queues are free.
+    #[must_use]
+    pub fn done_fd(&self) -> BorrowedFd<'_> {
+        self.done.as_fd()
+    }
+
+    /// What each stream has done since the start.
+    #[must_use]
+    pub fn stats(&self) -> Vec<StreamStats> {
+        self.lock().counters.iter().map(Counters::read).collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Job> {
+        self.job.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Lcore {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn join(job: &mut Job) {
+    if let Some(thread) = job.thread.take() {
+        // A panic in an engine has been reported by the panic hook, and its queues are released by Finish.
+        let _reported = thread.join();
+    }
+}
+
+/// Leaves the queues and tells the world, also if the engine panics.
+struct Finish<'a> {
+    streams: &'a [Stream],
+    owner: Owner,
+    running: &'a AtomicBool,
+    done: &'a OwnedFd,
+}
+
+impl Drop for Finish<'_> {
+    fn drop(&mut self) {
+        release(self.streams, self.owner);
+        self.running.store(false, Ordering::Release);
+        let _full_is_readable = rustix::io::write(self.done, &1u64.to_ne_bytes());
+    }
+}
+
+/// All queues or none.
+fn claim(streams: &[Stream], owner: Owner) -> Result<(), ForwardError> {
+    let all = streams.iter().try_for_each(|stream| {
+        stream
+            .rx
+            .as_ref()
+            .map_or(Ok(()), |queue| queue.claim(owner))?;
+        stream
+            .tx
+            .as_ref()
+            .map_or(Ok(()), |queue| queue.claim(owner))
+    });
+    if all.is_err() {
+        release(streams, owner);
+    }
+    Ok(all?)
+}
+
+fn release(streams: &[Stream], owner: Owner) {
+    for stream in streams {
+        if let Some(queue) = &stream.rx {
+            queue.release(owner);
+        }
+        if let Some(queue) = &stream.tx {
+            queue.release(owner);
+        }
+    }
+}
+
+fn pin(cpu: usize) {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    if let Err(errno) = rustix::thread::sched_setaffinity(None, &set) {
+        tracing::warn!(cpu, %errno, "the lcore is not pinned");
+    }
+}

@@ -1,0 +1,276 @@
+//! Transmits into what the driver posted to receive.
+
+use std::sync::Arc;
+
+use vring_mem::burst::flags;
+use vring_mem::copy::{copy, prefetch_write};
+use vring_mem::guest::{GuestMemory, RegionView};
+use vring_mem::{Burst, Mempool};
+use vring_ring::{DescFlags, DeviceRing, RingFault};
+
+use super::LOOK_AHEAD;
+use super::pieces::Pieces;
+use crate::header::{self, HeaderLayout};
+use crate::{Counters, DropReason, ETH_HEADER, MAX_HEADER, Tally};
+
+/// The transmit queue of a device: the other end is the driver's receive queue.
+#[derive(Debug)]
+pub struct DeviceTx<R: DeviceRing> {
+    ring: R,
+    memory: Arc<GuestMemory>,
+    /// The region that was hit last.
+    view: RegionView,
+    pool: Arc<Mempool>,
+    layout: HeaderLayout,
+    pieces: Pieces,
+    /// Id and capacity of the chains that a packet is spread over.
+    chains: Vec<(u16, u64)>,
+}
+
+enum Outcome {
+    Sent,
+    Full,
+    Refused(DropReason),
+}
+
+impl<R: DeviceRing> DeviceTx<R> {
+    /// A transmit queue on a ring of this memory.
+    #[must_use]
+    pub fn new(
+        ring: R,
+        memory: Arc<GuestMemory>,
+        pool: Arc<Mempool>,
+        layout: HeaderLayout,
+    ) -> Self {
+        Self {
+            ring,
+            memory,
+            view: RegionView::EMPTY,
+            pool,
+            layout,
+            pieces: Pieces::default(),
+            chains: Vec::new(),
+        }
+    }
+
+    /// Takes packets from the front of the burst as far as the driver has posted room.
+    ///
+    /// # Errors
+    /// The driver broke the rules of the ring.
+    #[inline]
+    pub fn tx(&mut self, burst: &mut Burst, counters: &Counters) -> Result<Tally, RingFault> {
+        let mut tally = Tally::default();
+        let result = self.tx_all(burst, &mut tally, counters);
+        let taken = tally.packets + tally.refused;
+        if taken > 0 {
+            self.free_front(burst, taken);
+            self.ring.publish();
+        }
+        // What came before a fault is sent now; the fault is met again at the front next time.
+        if taken == 0 {
+            result?;
+        }
+        tally.notify = self.ring.needs_call();
+        Ok(tally)
+    }
+
+    #[inline(always)]
+    fn tx_all(
+        &mut self,
+        burst: &Burst,
+        tally: &mut Tally,
+        counters: &Counters,
+    ) -> Result<(), RingFault> {
+        let (addrs, lens, all_flags) = burst.packets();
+        let mut at = 0;
+        while at < addrs.len() {
+            let ready = self.ring.ready(addrs.len() - at)?;
+            let ahead = ready.min(addrs.len() - at).min(LOOK_AHEAD);
+            let simple =
+                self.tx_simple(&addrs[at..at + ahead], &lens[at..], &all_flags[at..], tally)?;
+            at += simple;
+            if simple > 0 {
+                continue;
+            }
+            match self.scatter(addrs[at], lens[at], all_flags[at])? {
+                Outcome::Sent => {
+                    tally.packets += 1;
+                    tally.bytes += u64::from(lens[at]);
+                }
+                Outcome::Full => break,
+                Outcome::Refused(reason) => {
+                    counters.drop(reason, 1);
+                    tally.refused += 1;
+                }
+            }
+            at += 1;
+        }
+        Ok(())
+    }
+
+    /// Sends packets of one segment into chains of one descriptor, from the front as long as both are so; how many.
+    #[inline(always)]
+    fn tx_simple(
+        &mut self,
+        addrs: &[u32],
+        lens: &[u32],
+        all_flags: &[u32],
+        tally: &mut Tally,
+    ) -> Result<usize, RingFault> {
+        let header = self.layout.len;
+        let mut looks = [(0u16, std::ptr::null_mut::<u8>()); LOOK_AHEAD];
+        let mut count = 0;
+        for (nth, look) in looks[..addrs.len()].iter_mut().enumerate() {
+            let (addr, len) = (addrs[nth], lens[nth]);
+            let ok = (all_flags[nth] & flags::MULTI == 0)
+                & (len >= ETH_HEADER)
+                & self.pool.checked(addr, len, 0);
+            if !ok {
+                break;
+            }
+            let head = match self.ring.peek(nth) {
+                Ok(head) => head,
+                Err(fault) if nth == 0 => return Err(fault),
+                Err(_) => break,
+            };
+            let special = DescFlags::NEXT | DescFlags::WRITE | DescFlags::INDIRECT;
+            if head.desc.flags & special != DescFlags::WRITE || head.desc.len < len + header {
+                break;
+            }
+            let Some(start) = self.translate(head.desc.addr, len + header) else {
+                break;
+            };
+            prefetch_write(start.wrapping_add(header as usize));
+            *look = (head.id, start);
+            count = nth + 1;
+        }
+        for (nth, &(id, start)) in looks[..count].iter().enumerate() {
+            let len = lens[nth];
+            // SAFETY: the loop above translated header and data, and checked the packet against its buffer; the map is held.
+            unsafe {
+                header::write_received(start, header, 1);
+                copy(
+                    start.add(header as usize),
+                    self.pool.ptr(addrs[nth]),
+                    len as usize,
+                );
+            }
+            self.ring.complete(id, len + header);
+            tally.bytes += u64::from(len);
+        }
+        tally.packets += count;
+        Ok(count)
+    }
+
+    #[inline(always)]
+    fn translate(&mut self, addr: u64, len: u32) -> Option<*mut u8> {
+        if let Some(ptr) = self.view.translate(addr, len.into()) {
+            return Some(ptr.as_ptr());
+        }
+        self.view = self.memory.region_of(addr)?;
+        self.view
+            .translate(addr, len.into())
+            .map(std::ptr::NonNull::as_ptr)
+    }
+
+    /// Sends a packet of any shape into chains of any shape.
+    #[cold]
+    fn scatter(&mut self, addr: u32, len: u32, packet_flags: u32) -> Result<Outcome, RingFault> {
+        let pool = self.pool.clone();
+        let Ok(segments) = pool.segments(addr, len, packet_flags) else {
+            return Ok(Outcome::Refused(DropReason::TxBadPacket));
+        };
+        if len < ETH_HEADER {
+            return Ok(Outcome::Refused(DropReason::TxBadPacket));
+        }
+        let header = self.layout.len;
+        if let Some(outcome) = self.collect(u64::from(len) + u64::from(header))? {
+            return Ok(outcome);
+        }
+        let mut bytes = [0u8; MAX_HEADER];
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "at most the ring's size, a u16"
+        )]
+        // SAFETY: the array is as long as the longest header; the pieces have room for header and packet, and the map is held.
+        unsafe {
+            header::write_received(bytes.as_mut_ptr(), header, self.chains.len() as u16);
+            self.pieces.write(bytes.as_ptr(), header as usize);
+            for segment in segments {
+                self.pieces
+                    .write(pool.ptr(segment.addr), segment.len as usize);
+            }
+        }
+        let mut left = u64::from(len) + u64::from(header);
+        for &(id, capacity) in &self.chains {
+            let here = left.min(capacity);
+            left -= here;
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "at most a packet and its header"
+            )]
+            self.ring.complete(id, here as u32);
+        }
+        Ok(Outcome::Sent)
+    }
+
+    /// Collects chains for that many bytes, one or (mergeable) as many as it takes. `None` when there is room enough.
+    fn collect(&mut self, wanted: u64) -> Result<Option<Outcome>, RingFault> {
+        self.pieces.clear();
+        self.chains.clear();
+        let most = if self.layout.mergeable {
+            usize::from(self.ring.size())
+        } else {
+            1
+        };
+        while self.pieces.total() < wanted {
+            let nth = self.chains.len();
+            if nth == most {
+                return Ok(Some(Outcome::Refused(DropReason::TxTooBig)));
+            }
+            if self.ring.ready(nth + 1)? <= nth {
+                return Ok(Some(Outcome::Full));
+            }
+            let head = self.ring.peek(nth)?;
+            let capacity = self
+                .pieces
+                .add_chain(&self.ring, head, &self.memory, true)?;
+            // A first buffer that does not even take the header helps no packet (CVE-2022-2132).
+            if nth == 0 && capacity < u64::from(self.layout.len) {
+                return Err(RingFault::ShortBuffer {
+                    len: capacity,
+                    min: self.layout.len,
+                });
+            }
+            self.chains.push((head.id, capacity));
+        }
+        Ok(None)
+    }
+
+    /// The first packets were copied or dropped: their buffers are free.
+    #[inline(always)]
+    fn free_front(&self, burst: &mut Burst, taken: usize) {
+        let (addrs, _, all_flags) = burst.packets();
+        if all_flags[..taken].iter().all(|f| f & flags::MULTI == 0)
+            && addrs[..taken].iter().all(|&a| self.pool.checked(a, 0, 0))
+        {
+            self.pool.free_bulk(&addrs[..taken]);
+        } else {
+            for (&addr, &packet_flags) in addrs[..taken].iter().zip(all_flags) {
+                self.pool.free_packet(addr, packet_flags);
+            }
+        }
+        burst.remove_front(taken);
+    }
+
+    /// Where a device would go on.
+    #[must_use]
+    pub fn base(&self) -> u32 {
+        self.ring.base()
+    }
+
+    /// Kicks on this ring only say that there are new buffers: a polling device does not want them.
+    pub fn want_kicks(&mut self, on: bool) -> bool {
+        self.ring.want_kicks(on)
+    }
+}

@@ -1,0 +1,100 @@
+//! The drivers, one file each.
+
+mod null;
+mod ring;
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use crate::port::{Driver, Shared};
+use crate::{Device, Port, PortConfig, PortError};
+
+/// Most queues of one direction.
+pub(crate) const MAX_QUEUES: u16 = 128;
+
+/// Opens a device as a port. Its link may come up later, when the peer is there: see [`Port::events`].
+///
+/// # Errors
+/// What is wrong with the arguments, the paths or the memory: see [`PortError`].
+pub fn open(device: &Device, config: &PortConfig) -> Result<Port, PortError> {
+    let reserved = Name::reserve(&device.name)?;
+    let mtu_max = 9728;
+    if !(68..=mtu_max).contains(&u32::from(config.mtu)) {
+        return Err(PortError::Mtu {
+            name: device.name.clone(),
+            max: mtu_max,
+            got: config.mtu.into(),
+        });
+    }
+    let (shared, driver) = match device.driver.name {
+        "net_null" => null::open(device, config),
+        "net_ring" => ring::open(device, config),
+        other => unreachable!("{other} stands in the table of drivers"),
+    }?;
+    Ok(Port::new(shared, driver, config.mtu, reserved))
+}
+
+/// What opening a driver gives.
+type Opened = Result<(std::sync::Arc<Shared>, Box<dyn Driver>), PortError>;
+
+/// The name of an open port, which no other port can have meanwhile.
+#[derive(Debug)]
+pub(crate) struct Name(String);
+
+static NAMES: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+impl Name {
+    fn reserve(name: &str) -> Result<Self, PortError> {
+        let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.insert(name.to_owned()) {
+            Ok(Self(name.to_owned()))
+        } else {
+            Err(PortError::NameInUse {
+                name: name.to_owned(),
+            })
+        }
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        NAMES
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.0);
+    }
+}
+
+/// Checks how many queues are asked for against how many there are.
+fn check_queues(
+    device: &Device,
+    config: &PortConfig,
+    max_rx: u16,
+    max_tx: u16,
+    least: u16,
+) -> Result<(), PortError> {
+    for (what, got, max) in [
+        ("receive queues", config.rx_queues, max_rx),
+        ("transmit queues", config.tx_queues, max_tx),
+    ] {
+        if got > max || got < least {
+            return Err(PortError::Queues {
+                name: device.name.clone(),
+                what,
+                max,
+                got,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// A locally administered address that no other port of this process or machine is likely to have.
+fn random_mac() -> [u8; 6] {
+    use std::hash::{BuildHasher, Hasher};
+    let random = std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish()
+        .to_ne_bytes();
+    [0x02, random[0], random[1], random[2], random[3], random[4]]
+}

@@ -1,0 +1,102 @@
+//! What happens to a port without being asked for: its link, faults, and what its peer asks of it.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::event::EventfdFlags;
+
+use crate::PortError;
+
+/// Most events that wait for someone to take them. What comes after is not kept: nobody is listening.
+const MAX_WAITING: usize = 1024;
+
+/// The link of a port. A virtual link has the speed that DPDK's drivers for the same devices report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkStatus {
+    /// Packets can pass.
+    pub up: bool,
+    /// Megabits a second.
+    pub speed: u32,
+}
+
+impl LinkStatus {
+    /// Down, at 10 Gbit/s.
+    pub const DOWN: Self = Self {
+        up: false,
+        speed: 10_000,
+    };
+    /// Up, at 10 Gbit/s.
+    pub const UP: Self = Self {
+        up: true,
+        speed: 10_000,
+    };
+}
+
+/// See the module.
+#[derive(Debug)]
+pub enum PortEvent {
+    /// The link went up or down.
+    Link(LinkStatus),
+    /// A queue was stopped by its peer's fault, or the peer could not be served. Told once for each cause.
+    Error(PortError),
+    /// The guest behind the port announces its address (`VHOST_USER_SEND_RARP`): send a RARP for it.
+    Rarp([u8; 6]),
+    /// The peer told its MTU (`VHOST_USER_NET_SET_MTU`).
+    Mtu(u16),
+}
+
+/// Events in order, with an eventfd that is readable while there are some.
+#[derive(Debug)]
+pub struct EventQueue {
+    waiting: Mutex<VecDeque<PortEvent>>,
+    fd: OwnedFd,
+}
+
+impl EventQueue {
+    pub(crate) fn new() -> Result<Self, PortError> {
+        Ok(Self {
+            waiting: Mutex::default(),
+            fd: eventfd()?,
+        })
+    }
+
+    /// Adds an event and wakes the listener.
+    pub(crate) fn push(&self, event: PortEvent) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() < MAX_WAITING {
+            waiting.push_back(event);
+            signal(&self.fd);
+        }
+    }
+
+    /// Takes all events.
+    #[must_use]
+    pub fn drain(&self) -> Vec<PortEvent> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        clear(&self.fd);
+        waiting.drain(..).collect()
+    }
+
+    /// Readable while events wait.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A new eventfd that never blocks.
+pub(crate) fn eventfd() -> Result<OwnedFd, PortError> {
+    rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+        .map_err(|e| PortError::system("eventfd", e))
+}
+
+/// Adds one. A full counter is as good: it is readable.
+pub(crate) fn signal(fd: impl AsFd) {
+    let _full_is_readable = rustix::io::write(fd, &1u64.to_ne_bytes());
+}
+
+/// Back to zero.
+pub(crate) fn clear(fd: impl AsFd) {
+    let _empty_is_zero = rustix::io::read(fd, &mut [0u8; 8]);
+}

@@ -1,0 +1,209 @@
+//! The port contract.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use vring_mem::Mempool;
+
+use crate::drivers::Name;
+use crate::queue::Queue;
+use crate::{EventQueue, LinkStatus, PortError, PortEvent, RxQueue, TxQueue};
+
+/// What all drivers are told. Zero queues of one direction are allowed where a driver makes sense without.
+#[derive(Debug, Clone)]
+pub struct PortConfig {
+    /// Where packets come from and go to.
+    pub pool: Arc<Mempool>,
+    /// Receive queues.
+    pub rx_queues: u16,
+    /// Transmit queues.
+    pub tx_queues: u16,
+    /// Descriptors of a receive ring, where this side chooses; 0 for the driver's own number.
+    pub rx_desc: u16,
+    /// Descriptors of a transmit ring, where this side chooses; 0 for the driver's own number.
+    pub tx_desc: u16,
+    /// Largest payload of an Ethernet frame, 68 to 9728.
+    pub mtu: u16,
+}
+
+/// What a port is. Strings for people and scripts that print them.
+#[derive(Debug, Clone, Default)]
+pub struct PortInfo {
+    /// The driver, as `net_vhost`.
+    pub driver: &'static str,
+    /// Most receive queues.
+    pub max_rx_queues: u16,
+    /// Most transmit queues.
+    pub max_tx_queues: u16,
+    /// Descriptors of each receive ring now, 0 while unknown.
+    pub rx_desc: u16,
+    /// Descriptors of each transmit ring now, 0 while unknown.
+    pub tx_desc: u16,
+    /// Negotiated feature names, empty while there is no peer.
+    pub features: Vec<&'static str>,
+    /// Further facts by name: socket, role, paths, capture files.
+    pub details: BTreeMap<&'static str, String>,
+}
+
+/// What all ports have, shared with the threads of their driver.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) name: String,
+    pub(crate) rx: Vec<Arc<RxQueue>>,
+    pub(crate) tx: Vec<Arc<TxQueue>>,
+    pub(crate) events: Arc<EventQueue>,
+    pub(crate) pool: Arc<Mempool>,
+    link: Mutex<LinkStatus>,
+}
+
+impl Shared {
+    pub(crate) fn new(name: &str, config: &PortConfig) -> Result<Arc<Self>, PortError> {
+        let events = Arc::new(EventQueue::new()?);
+        let rx = (0..config.rx_queues)
+            .map(|i| Queue::new(format!("{name} rx queue {i}"), i, &config.pool, &events));
+        let tx = (0..config.tx_queues)
+            .map(|i| Queue::new(format!("{name} tx queue {i}"), i, &config.pool, &events));
+        Ok(Arc::new(Self {
+            name: name.to_owned(),
+            rx: rx.collect::<Result<_, _>>()?,
+            tx: tx.collect::<Result<_, _>>()?,
+            events: events.clone(),
+            pool: config.pool.clone(),
+            link: Mutex::new(LinkStatus::DOWN),
+        }))
+    }
+
+    pub(crate) fn link(&self) -> LinkStatus {
+        *self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets the link, tells the listener if it changed, and wakes who sleeps on a queue.
+    pub(crate) fn set_link(&self, status: LinkStatus) {
+        let changed = {
+            let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *link, status) != status
+        };
+        if changed {
+            self.events.push(PortEvent::Link(status));
+            self.rx.iter().for_each(|queue| queue.nudge());
+        }
+    }
+}
+
+/// The part of a port that only its driver knows.
+pub(crate) trait Driver: Send + Sync {
+    /// What it is now.
+    fn info(&self) -> PortInfo;
+    /// Its Ethernet address.
+    fn mac(&self) -> [u8; 6];
+    /// Stops its threads and gives everything back. The queues are closed afterwards. Called once.
+    fn close(&self);
+}
+
+/// A port. Closed when dropped, if it was not before.
+pub struct Port {
+    shared: Arc<Shared>,
+    driver: Box<dyn Driver>,
+    mtu: u16,
+    closed: Mutex<bool>,
+    /// Free again when the port is gone.
+    name: Mutex<Option<Name>>,
+}
+
+impl fmt::Debug for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Port")
+            .field("name", &self.shared.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Port {
+    pub(crate) fn new(shared: Arc<Shared>, driver: Box<dyn Driver>, mtu: u16, name: Name) -> Self {
+        Self {
+            shared,
+            driver,
+            mtu,
+            closed: Mutex::new(false),
+            name: Mutex::new(Some(name)),
+        }
+    }
+
+    /// The device's name, as `net_vhost0`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Receive queues.
+    #[must_use]
+    pub fn rx_queues(&self) -> &[Arc<RxQueue>] {
+        &self.shared.rx
+    }
+
+    /// Transmit queues.
+    #[must_use]
+    pub fn tx_queues(&self) -> &[Arc<TxQueue>] {
+        &self.shared.tx
+    }
+
+    /// The mempool that it was opened with.
+    #[must_use]
+    pub fn pool(&self) -> &Arc<Mempool> {
+        &self.shared.pool
+    }
+
+    /// The link now.
+    #[must_use]
+    pub fn link(&self) -> LinkStatus {
+        self.shared.link()
+    }
+
+    /// What happened and was not taken yet.
+    #[must_use]
+    pub fn events(&self) -> &Arc<EventQueue> {
+        &self.shared.events
+    }
+
+    /// What it is now.
+    #[must_use]
+    pub fn info(&self) -> PortInfo {
+        self.driver.info()
+    }
+
+    /// Its Ethernet address.
+    #[must_use]
+    pub fn mac(&self) -> [u8; 6] {
+        self.driver.mac()
+    }
+
+    /// Largest payload of a frame.
+    #[must_use]
+    pub fn mtu(&self) -> u16 {
+        self.mtu
+    }
+
+    /// Takes the port away: the peer is let go, sockets are removed, all buffers go back to the mempool. Queues give
+    /// [`PortError::Closed`] from now on. Closing twice is no error.
+    pub fn close(&self) {
+        let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *closed, true) {
+            return;
+        }
+        self.driver.close();
+        self.shared.rx.iter().for_each(|queue| queue.close());
+        self.shared.tx.iter().for_each(|queue| queue.close());
+        self.shared.set_link(LinkStatus::DOWN);
+        self.name
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

@@ -1,0 +1,85 @@
+//! Where the parts of a split virtqueue lie (2.7: 16, 2 and 4 bytes alignment).
+
+/// Largest split ring (2.7).
+pub const MAX_SPLIT_SIZE: u16 = 32768;
+
+/// Descriptors of one indirect table on the driver's side. A packet of more segments goes out as a direct chain.
+pub(crate) const INDIRECT_DESCS: usize = 16;
+
+/// Whether a split ring can have that many descriptors: a power of two from 2 to 32768.
+#[must_use]
+pub fn check_split_size(size: usize) -> Option<u16> {
+    u16::try_from(size).ok().filter(|&s| (2..=MAX_SPLIT_SIZE).contains(&s) && s.is_power_of_two())
+}
+
+/// Offsets in bytes from the start of the memory that a driver sets aside for one ring.
+///
+/// What the driver writes and what the device writes never share a cache line, nor the pair of lines that processors fetch together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SplitLayout {
+    /// Descriptor table.
+    pub desc: usize,
+    /// Available ring.
+    pub avail: usize,
+    /// Used ring.
+    pub used: usize,
+    /// Indirect tables, one for each descriptor.
+    pub indirect: Option<usize>,
+    /// Bytes in all.
+    pub total: usize,
+}
+
+impl SplitLayout {
+    /// The layout of a ring of `size` descriptors, with or without room for indirect tables.
+    #[must_use]
+    pub const fn new(size: u16, indirect: bool) -> Self {
+        const PAIR: usize = 128;
+        let n = size as usize;
+        let avail = (desc_bytes(n)).next_multiple_of(PAIR);
+        let used = (avail + avail_bytes(n)).next_multiple_of(PAIR);
+        let end = (used + used_bytes(n)).next_multiple_of(PAIR);
+        let tables = if indirect { n * INDIRECT_DESCS * 16 } else { 0 };
+        Self { desc: 0, avail, used, indirect: if indirect { Some(end) } else { None }, total: end + tables }
+    }
+}
+
+/// Bytes of a descriptor table.
+pub(crate) const fn desc_bytes(n: usize) -> usize {
+    16 * n
+}
+
+/// Bytes of an available ring: flags, idx, entries, `used_event`.
+pub(crate) const fn avail_bytes(n: usize) -> usize {
+    6 + 2 * n
+}
+
+/// Bytes of a used ring: flags, idx, elements, `avail_event`.
+pub(crate) const fn used_bytes(n: usize) -> usize {
+    6 + 8 * n
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Only powers of two from 2 to 32768 are sizes.
+    #[test]
+    fn sizes() {
+        let good: Vec<usize> = (0..70_000).filter(|&n| check_split_size(n).is_some()).collect();
+        assert_eq!(good, (1..=15).map(|p| 1 << p).collect::<Vec<_>>());
+    }
+
+    /// Parts are aligned, do not overlap and stay inside.
+    #[test]
+    fn parts_do_not_overlap() {
+        for p in 1..=15 {
+            for indirect in [false, true] {
+                let n = 1usize << p;
+                let l = SplitLayout::new(check_split_size(n).unwrap(), indirect);
+                assert!(l.desc % 16 == 0 && l.avail % 128 == 0 && l.used % 128 == 0);
+                assert!(desc_bytes(n) <= l.avail && l.avail + avail_bytes(n) <= l.used);
+                assert!(l.used + used_bytes(n) <= l.indirect.unwrap_or(l.total) && l.indirect.unwrap_or(0) <= l.total);
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The device's half of a split virtqueue.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{Ordering, fence};
+
+use vring_mem::guest::GuestMemory;
+
+use crate::shared::{SUPPRESS, SplitRing, UsedElem, load_desc, need_event};
+use crate::{Desc, DescFlags, DeviceRing, Head, RingFault, RingFeatures};
+
+/// Most descriptors of an indirect table. The specification allows as many as the ring has; drivers with small rings use more, so the bound is
+/// a fixed one.
+const MAX_INDIRECT: u32 = 1024;
+
+/// See the module. Indexes run freely through all of 16 bits and are masked where they meet the ring.
+#[derive(Debug)]
+pub struct SplitDevice {
+    ring: SplitRing,
+    /// The next available entry to take.
+    avail_idx: u16,
+    /// The driver's index when we last looked.
+    avail_seen: u16,
+    /// Where the next used element goes.
+    used_idx: u16,
+    /// `used_idx` when the driver was last told, or could have been.
+    called_idx: u16,
+    features: RingFeatures,
+}
+
+impl SplitDevice {
+    /// Takes a ring up where its used index stands: 0 in a new ring, and behind the last chain that was given back in one that another
+    /// device left, be it by dying. Between bursts this half holds nothing back, so the next available entry is the same number; the base
+    /// that a front end sends says the same or, from front ends that do not keep count, nothing.
+    ///
+    /// # Safety
+    /// The areas are aligned by 16, 2 and 4 bytes, writable for a ring of `size` descriptors, a power of two from 2 to 32768, and stay
+    /// mapped for as long as this value lives.
+    #[must_use]
+    pub unsafe fn new(
+        desc: NonNull<u8>,
+        avail: NonNull<u8>,
+        used: NonNull<u8>,
+        size: u16,
+        features: RingFeatures,
+    ) -> Self {
+        // SAFETY: the caller's promise.
+        let ring = unsafe { SplitRing::new(desc, avail, used, size) };
+        let base = ring.used_idx().load(Ordering::Acquire);
+        let mut device = Self { ring, avail_idx: base, avail_seen: base, used_idx: base, called_idx: base, features };
+        device.want_kicks(false);
+        device
+    }
+
+    fn walk_indirect(
+        &self,
+        table: Desc,
+        memory: &GuestMemory,
+        each: &mut dyn FnMut(Desc) -> Result<(), RingFault>,
+    ) -> Result<(), RingFault> {
+        let count = table.len / 16;
+        let whole = table.len.is_multiple_of(16) && (1..=MAX_INDIRECT).contains(&count);
+        if !self.features.indirect || !whole || table.flags.contains(DescFlags::NEXT) {
+            return Err(RingFault::Indirect { len: table.len });
+        }
+        let mut index = 0;
+        for _ in 0..count {
+            let addr = table.addr.wrapping_add(16 * u64::from(index));
+            let bad = RingFault::Address { addr, len: 16 };
+            let at = memory.translate(addr, 16).filter(|at| at.cast::<u64>().is_aligned()).ok_or(bad)?;
+            // SAFETY: 16 bytes of guest memory, aligned; memory is borrowed, so it stays mapped.
+            let desc = unsafe { load_desc(at.as_ptr().cast()) };
+            if desc.flags.contains(DescFlags::INDIRECT) {
+                return Err(RingFault::Indirect { len: desc.len });
+            }
+            each(desc)?;
+            if !desc.flags.contains(DescFlags::NEXT) {
+                return Ok(());
+            }
+            index = desc.next;
+            if u32::from(index) >= count {
+                return Err(RingFault::DescIndex { index, size: count });
+            }
+        }
+        Err(RingFault::ChainTooLong { max: count })
+    }
+}
+
+impl DeviceRing for SplitDevice {
+    #[inline(always)]
+    fn size(&self) -> u16 {
+        self.ring.size()
+    }
+
+    #[inline(always)]
+    fn ready(&mut self, wanted: usize) -> Result<usize, RingFault> {
+        let seen = self.avail_seen.wrapping_sub(self.avail_idx);
+        if usize::from(seen) >= wanted {
+            return Ok(usize::from(seen));
+        }
+        // Acquire, against the driver's releasing store: the entries and descriptors below the index are there.
+        self.avail_seen = self.ring.avail_idx().load(Ordering::Acquire);
+        let ahead = self.avail_seen.wrapping_sub(self.avail_idx);
+        if ahead > self.ring.size() {
+            self.avail_seen = self.avail_idx;
+            return Err(RingFault::Index { ring: "avail", ahead, size: self.ring.size() });
+        }
+        Ok(usize::from(ahead))
+    }
+
+    #[inline(always)]
+    fn peek(&self, nth: usize) -> Result<Head, RingFault> {
+        #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
+        let id = self.ring.avail_entry(self.avail_idx.wrapping_add(nth as u16)).load(Ordering::Relaxed);
+        if id >= self.ring.size() {
+            return Err(RingFault::DescIndex { index: id, size: self.ring.size().into() });
+        }
+        Ok(Head { id, desc: self.ring.desc(id) })
+    }
+
+    fn walk(
+        &self,
+        head: Head,
+        memory: &GuestMemory,
+        each: &mut dyn FnMut(Desc) -> Result<(), RingFault>,
+    ) -> Result<(), RingFault> {
+        let mut desc = head.desc;
+        // A chain that is longer than the ring runs in a circle.
+        for _ in 0..self.ring.size() {
+            if desc.flags.contains(DescFlags::INDIRECT) {
+                return self.walk_indirect(desc, memory, each);
+            }
+            each(desc)?;
+            if !desc.flags.contains(DescFlags::NEXT) {
+                return Ok(());
+            }
+            if desc.next >= self.ring.size() {
+                return Err(RingFault::DescIndex { index: desc.next, size: self.ring.size().into() });
+            }
+            desc = self.ring.desc(desc.next);
+        }
+        Err(RingFault::ChainTooLong { max: self.ring.size().into() })
+    }
+
+    #[inline(always)]
+    fn complete(&mut self, id: u16, len: u32) {
+        let elem = UsedElem(u64::from(id) | u64::from(len) << 32);
+        // In steady state the element already says so: not writing leaves its line in the driver's cache.
+        if self.ring.used_elem(self.used_idx) != elem {
+            self.ring.set_used_elem(self.used_idx, elem);
+        }
+        self.used_idx = self.used_idx.wrapping_add(1);
+        self.avail_idx = self.avail_idx.wrapping_add(1);
+    }
+
+    #[inline(always)]
+    fn publish(&mut self) {
+        // Release, against the driver's acquiring load of used.idx: the elements, and the bytes that we wrote to its buffers, come first.
+        self.ring.used_idx().store(self.used_idx, Ordering::Release);
+    }
+
+    #[inline(always)]
+    fn needs_call(&mut self) -> bool {
+        let (new, old) = (self.used_idx, self.called_idx);
+        if new == old {
+            return false;
+        }
+        self.called_idx = new;
+        // Full fence, against the one in the driver's want_calls: our store of used.idx must be visible before we look whether the driver
+        // sleeps. Else it could go to sleep on the old index while we read its old "do not call": a lost wake-up.
+        fence(Ordering::SeqCst);
+        if self.features.event_idx {
+            need_event(self.ring.used_event().load(Ordering::Relaxed), new, old)
+        } else {
+            self.ring.avail_flags().load(Ordering::Relaxed) & SUPPRESS == 0
+        }
+    }
+
+    fn want_kicks(&mut self, on: bool) -> bool {
+        if self.features.event_idx {
+            // Off: an index that was passed long ago. The driver reaches it once in 65536 chains, and then a kick too many is harmless.
+            let event = if on { self.avail_idx } else { self.avail_idx.wrapping_sub(self.ring.size()).wrapping_sub(1) };
+            self.ring.avail_event().store(event, Ordering::Relaxed);
+        } else {
+            self.ring.used_flags().store(if on { 0 } else { SUPPRESS }, Ordering::Relaxed);
+        }
+        if !on {
+            return false;
+        }
+        // Full fence, against the one in the driver's needs_kick: our wish must be visible before we look for chains a last time. Else the
+        // driver could publish one, read the old "do not kick", and leave us asleep.
+        fence(Ordering::SeqCst);
+        self.ring.avail_idx().load(Ordering::Acquire) != self.avail_idx
+    }
+
+    fn base(&self) -> u32 {
+        self.avail_idx.into()
+    }
+}

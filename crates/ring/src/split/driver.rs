@@ -1,0 +1,315 @@
+//! The driver's half of a split virtqueue.
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+
+use vring_mem::Region;
+
+use crate::layout::INDIRECT_DESCS;
+use crate::shared::{SUPPRESS, SplitRing, need_event, store_desc};
+use crate::{Desc, DescFlags, DriverRing, Piece, RingFault, RingFeatures, SplitLayout, Used};
+
+/// No chain starts at this descriptor.
+const NO_TOKEN: u32 = u32::MAX;
+
+/// In [`Shadow::count`]: came by `push_chain`. Chains are far shorter.
+const CHAIN: u16 = 1 << 15;
+
+/// What we remember of a descriptor, out of the device's reach.
+#[derive(Debug, Clone, Copy)]
+struct Shadow {
+    /// What came with the chain that starts here, or [`NO_TOKEN`].
+    token: u32,
+    /// Descriptors of that chain, and [`CHAIN`].
+    count: u16,
+    /// The chain's next descriptor.
+    next: u16,
+}
+
+/// Free descriptors, first in, first out: a device that works in order gives them back in order, so the table is written
+/// line after line.
+#[derive(Debug)]
+struct FreeList {
+    ids: Box<[u16]>,
+    head: usize,
+    len: usize,
+}
+
+impl FreeList {
+    fn new(size: u16) -> Self {
+        Self { ids: (0..size).collect(), head: 0, len: usize::from(size) }
+    }
+
+    #[inline(always)]
+    fn pop(&mut self) -> u16 {
+        debug_assert!(self.len > 0);
+        let mask = self.ids.len() - 1;
+        let id = self.ids[self.head & mask];
+        self.head = self.head.wrapping_add(1);
+        self.len -= 1;
+        id
+    }
+
+    #[inline(always)]
+    fn push(&mut self, id: u16) {
+        let mask = self.ids.len() - 1;
+        self.ids[self.head.wrapping_add(self.len) & mask] = id;
+        self.len += 1;
+    }
+}
+
+/// See the module. Indexes run freely through all of 16 bits and are masked where they meet the ring.
+#[derive(Debug)]
+pub struct SplitDriver {
+    ring: SplitRing,
+    free: FreeList,
+    shadow: Box<[Shadow]>,
+    /// Where the next available entry goes.
+    avail_idx: u16,
+    /// `avail_idx` when the device was last told, or could have been.
+    kicked_idx: u16,
+    /// The next used element to take.
+    used_idx: u16,
+    /// The device's index when we last looked.
+    used_seen: u16,
+    features: RingFeatures,
+    /// First indirect table, and the address that the device knows it by.
+    tables: Option<(NonNull<u8>, u64)>,
+    /// Keeps the memory mapped.
+    _region: Arc<Region>,
+}
+
+// SAFETY: the pointers lead into the region, which is held, and are used through atomics or are ours to write.
+unsafe impl Send for SplitDriver {}
+
+impl SplitDriver {
+    /// A ring of `size` descriptors at `offset` bytes of `region`, laid out by `layout`; the device knows the region's first byte by the
+    /// address `device_base`. The ring's memory is initialised.
+    ///
+    /// # Panics
+    /// When the layout does not fit the region or `size` is no size of a split ring: both are ours to choose.
+    #[must_use]
+    pub fn new(
+        region: &Arc<Region>,
+        offset: usize,
+        device_base: u64,
+        size: u16,
+        layout: &SplitLayout,
+        features: RingFeatures,
+    ) -> Self {
+        assert!(crate::check_split_size(usize::from(size)).is_some() && *layout == SplitLayout::new(size, layout.indirect.is_some()));
+        assert!(offset.is_multiple_of(128) && offset + layout.total <= region.len());
+        let at = |part: usize| NonNull::new(region.base().wrapping_add(offset + part)).expect("inside a mapping");
+        // SAFETY: inside the region by the assertion; the device does not know the ring yet.
+        unsafe { region.base().add(offset).write_bytes(0, layout.total) };
+        let tables = layout.indirect.filter(|_| features.indirect).map(|part| (at(part), device_base + (offset + part) as u64));
+        // SAFETY: the layout's parts are aligned and inside the region, and _region keeps it mapped.
+        let ring = unsafe { SplitRing::new(at(layout.desc), at(layout.avail), at(layout.used), size) };
+        let shadow = vec![Shadow { token: NO_TOKEN, count: 0, next: 0 }; usize::from(size)].into_boxed_slice();
+        let mut driver = Self {
+            ring,
+            free: FreeList::new(size),
+            shadow,
+            avail_idx: 0,
+            kicked_idx: 0,
+            used_idx: 0,
+            used_seen: 0,
+            features,
+            tables,
+            _region: region.clone(),
+        };
+        driver.want_calls(false);
+        driver
+    }
+
+    /// Puts a chain's first descriptor into the available ring.
+    #[inline(always)]
+    fn offer(&mut self, head: u16) {
+        let entry = self.ring.avail_entry(self.avail_idx);
+        // In steady state the entry already says so: not writing leaves its line in the device's cache.
+        if entry.load(Ordering::Relaxed) != head {
+            entry.store(head, Ordering::Relaxed);
+        }
+        self.avail_idx = self.avail_idx.wrapping_add(1);
+    }
+
+    fn push_indirect(&mut self, token: u32, pieces: &[Piece], table: NonNull<u8>, device_table: u64) {
+        let head = self.free.pop();
+        let offset = usize::from(head) * INDIRECT_DESCS * 16;
+        for (i, piece) in (0u16..).zip(pieces) {
+            let last = usize::from(i) + 1 == pieces.len();
+            let flags = if last { DescFlags::empty() } else { DescFlags::NEXT };
+            let desc = Desc { addr: piece.addr, len: piece.len, flags, next: if last { 0 } else { i + 1 } };
+            // SAFETY: the head's own table of INDIRECT_DESCS descriptors, which the caller compared with the pieces; aligned by 16.
+            unsafe { store_desc(table.as_ptr().add(offset + 16 * usize::from(i)).cast(), desc) };
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "at most INDIRECT_DESCS pieces")]
+        let len = 16 * pieces.len() as u32;
+        let addr = device_table + offset as u64;
+        self.ring.set_desc(head, Desc { addr, len, flags: DescFlags::INDIRECT, next: 0 });
+        self.shadow[usize::from(head)] = Shadow { token, count: CHAIN | 1, next: 0 };
+        self.offer(head);
+    }
+
+    fn push_direct(&mut self, token: u32, pieces: &[Piece]) {
+        let head = self.free.pop();
+        let mut id = head;
+        for (i, piece) in pieces.iter().enumerate() {
+            let last = i + 1 == pieces.len();
+            let next = if last { 0 } else { self.free.pop() };
+            let flags = if last { DescFlags::empty() } else { DescFlags::NEXT };
+            self.ring.set_desc(id, Desc { addr: piece.addr, len: piece.len, flags, next });
+            self.shadow[usize::from(id)] = Shadow { token: NO_TOKEN, count: 0, next };
+            id = next;
+        }
+        let shadow = &mut self.shadow[usize::from(head)];
+        shadow.token = token;
+        #[expect(clippy::cast_possible_truncation, reason = "fits the ring, which is a u16")]
+        let count = pieces.len() as u16;
+        shadow.count = CHAIN | count;
+        self.offer(head);
+    }
+
+    /// Frees the descriptors of the chain at `head`, which is in flight.
+    #[inline(always)]
+    fn release(&mut self, head: u16) -> u32 {
+        let shadow = self.shadow[usize::from(head)];
+        self.shadow[usize::from(head)].token = NO_TOKEN;
+        self.free.push(head);
+        if shadow.count & CHAIN != 0 {
+            let mut id = shadow.next;
+            for _ in 1..shadow.count & !CHAIN {
+                self.free.push(id);
+                id = self.shadow[usize::from(id)].next;
+            }
+        }
+        shadow.token
+    }
+
+    #[inline(always)]
+    fn used_at(&self, nth: usize) -> Result<(u16, Used), RingFault> {
+        #[expect(clippy::cast_possible_truncation, reason = "takes the element apart; nth is below the ring's size")]
+        let (id, len) = {
+            let elem = self.ring.used_elem(self.used_idx.wrapping_add(nth as u16)).0;
+            (elem as u32, (elem >> 32) as u32)
+        };
+        // Ids beyond the ring and ids that are not in flight are both lies (2.7.8).
+        match self.shadow.get(id as usize) {
+            #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
+            Some(shadow) if shadow.token != NO_TOKEN => Ok((id as u16, Used { token: shadow.token, len, chain: shadow.count & CHAIN != 0 })),
+            _ => Err(RingFault::UsedId { id, size: self.ring.size() }),
+        }
+    }
+}
+
+impl DriverRing for SplitDriver {
+    #[inline(always)]
+    fn size(&self) -> u16 {
+        self.ring.size()
+    }
+
+    #[inline(always)]
+    fn free_descs(&self) -> usize {
+        self.free.len
+    }
+
+    #[inline(always)]
+    fn push(&mut self, token: u32, piece: Piece, write: bool) {
+        debug_assert!(token != NO_TOKEN);
+        let head = self.free.pop();
+        let flags = if write { DescFlags::WRITE } else { DescFlags::empty() };
+        self.ring.set_desc(head, Desc { addr: piece.addr, len: piece.len, flags, next: 0 });
+        self.shadow[usize::from(head)] = Shadow { token, count: 1, next: 0 };
+        self.offer(head);
+    }
+
+    fn push_chain(&mut self, token: u32, pieces: &[Piece]) -> bool {
+        debug_assert!(token != NO_TOKEN && !pieces.is_empty());
+        match self.tables {
+            Some((table, device_table)) if pieces.len() > 1 && pieces.len() <= INDIRECT_DESCS && self.free.len > 0 => {
+                self.push_indirect(token, pieces, table, device_table);
+            }
+            _ if pieces.len() <= self.free.len => self.push_direct(token, pieces),
+            _ => return false,
+        }
+        true
+    }
+
+    #[inline(always)]
+    fn publish(&mut self) {
+        // Release, against the device's acquiring load of avail.idx: without it the device could see the new index before the
+        // descriptors and entries that it covers.
+        self.ring.avail_idx().store(self.avail_idx, Ordering::Release);
+    }
+
+    #[inline(always)]
+    fn needs_kick(&mut self) -> bool {
+        let (new, old) = (self.avail_idx, self.kicked_idx);
+        if new == old {
+            return false;
+        }
+        self.kicked_idx = new;
+        // Full fence, against the one in the device's want_kicks: our store of avail.idx must be visible before we look whether the device
+        // sleeps. Else it could go to sleep on the old index while we read its old "do not kick": a lost wake-up.
+        fence(Ordering::SeqCst);
+        if self.features.event_idx {
+            need_event(self.ring.avail_event().load(Ordering::Relaxed), new, old)
+        } else {
+            self.ring.used_flags().load(Ordering::Relaxed) & SUPPRESS == 0
+        }
+    }
+
+    #[inline(always)]
+    fn used_ready(&mut self, wanted: usize) -> Result<usize, RingFault> {
+        let seen = self.used_seen.wrapping_sub(self.used_idx);
+        if usize::from(seen) >= wanted {
+            return Ok(usize::from(seen));
+        }
+        // Acquire, against the device's releasing store: the elements below the index, and what it wrote to the buffers, are there.
+        self.used_seen = self.ring.used_idx().load(Ordering::Acquire);
+        let ahead = self.used_seen.wrapping_sub(self.used_idx);
+        if ahead > self.ring.size() {
+            return Err(RingFault::Index { ring: "used", ahead, size: self.ring.size() });
+        }
+        Ok(usize::from(ahead))
+    }
+
+    #[inline(always)]
+    fn peek_used(&self, nth: usize) -> Result<Used, RingFault> {
+        self.used_at(nth).map(|(_, used)| used)
+    }
+
+    #[inline(always)]
+    fn pop_used(&mut self) -> Result<Used, RingFault> {
+        let (head, used) = self.used_at(0)?;
+        self.used_idx = self.used_idx.wrapping_add(1);
+        self.release(head);
+        Ok(used)
+    }
+
+    fn take_outstanding(&mut self) -> Option<Used> {
+        let head = self.shadow.iter().position(|shadow| shadow.token != NO_TOKEN)?;
+        let chain = self.shadow[head].count & CHAIN != 0;
+        #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
+        let token = self.release(head as u16);
+        Some(Used { token, len: 0, chain })
+    }
+
+    fn want_calls(&mut self, on: bool) -> bool {
+        if self.features.event_idx {
+            // Off: an index that was passed long ago. The device reaches it once in 65536 chains, and then a call too many is harmless.
+            let event = if on { self.used_idx } else { self.used_idx.wrapping_sub(self.ring.size()).wrapping_sub(1) };
+            self.ring.used_event().store(event, Ordering::Relaxed);
+        } else {
+            self.ring.avail_flags().store(if on { 0 } else { SUPPRESS }, Ordering::Relaxed);
+        }
+        if !on {
+            return false;
+        }
+        // Full fence, against the one in the device's needs_call: our wish must be visible before we look for used chains a last time.
+        // Else the device could publish one, read the old "do not call", and leave us asleep.
+        fence(Ordering::SeqCst);
+        self.ring.used_idx().load(Ordering::Acquire) != self.used_idx
+    }
+}

@@ -1,0 +1,9 @@
+//! The split virtqueue (2.7).
+
+mod device;
+mod driver;
+#[cfg(test)]
+mod tests;
+
+pub use device::SplitDevice;
+pub use driver::SplitDriver;
