@@ -54,7 +54,9 @@ pub enum RingFault {
         max: u32,
     },
     /// An indirect descriptor where none may be, or a table of a size that is none.
-    #[error("expected an indirect table of whole descriptors, not nested and negotiated, got {len} bytes")]
+    #[error(
+        "expected an indirect table of whole descriptors, not nested and negotiated, got {len} bytes"
+    )]
     Indirect {
         /// Bytes of the table.
         len: u32,

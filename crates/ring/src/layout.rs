@@ -9,7 +9,9 @@ pub(crate) const INDIRECT_DESCS: usize = 16;
 /// Whether a split ring can have that many descriptors: a power of two from 2 to 32768.
 #[must_use]
 pub fn check_split_size(size: usize) -> Option<u16> {
-    u16::try_from(size).ok().filter(|&s| (2..=MAX_SPLIT_SIZE).contains(&s) && s.is_power_of_two())
+    u16::try_from(size)
+        .ok()
+        .filter(|&s| (2..=MAX_SPLIT_SIZE).contains(&s) && s.is_power_of_two())
 }
 
 /// Offsets in bytes from the start of the memory that a driver sets aside for one ring.
@@ -39,7 +41,13 @@ impl SplitLayout {
         let used = (avail + avail_bytes(n)).next_multiple_of(PAIR);
         let end = (used + used_bytes(n)).next_multiple_of(PAIR);
         let tables = if indirect { n * INDIRECT_DESCS * 16 } else { 0 };
-        Self { desc: 0, avail, used, indirect: if indirect { Some(end) } else { None }, total: end + tables }
+        Self {
+            desc: 0,
+            avail,
+            used,
+            indirect: if indirect { Some(end) } else { None },
+            total: end + tables,
+        }
     }
 }
 
@@ -65,7 +73,9 @@ mod tests {
     /// Only powers of two from 2 to 32768 are sizes.
     #[test]
     fn sizes() {
-        let good: Vec<usize> = (0..70_000).filter(|&n| check_split_size(n).is_some()).collect();
+        let good: Vec<usize> = (0..70_000)
+            .filter(|&n| check_split_size(n).is_some())
+            .collect();
         assert_eq!(good, (1..=15).map(|p| 1 << p).collect::<Vec<_>>());
     }
 
@@ -78,7 +88,10 @@ mod tests {
                 let l = SplitLayout::new(check_split_size(n).unwrap(), indirect);
                 assert!(l.desc % 16 == 0 && l.avail % 128 == 0 && l.used % 128 == 0);
                 assert!(desc_bytes(n) <= l.avail && l.avail + avail_bytes(n) <= l.used);
-                assert!(l.used + used_bytes(n) <= l.indirect.unwrap_or(l.total) && l.indirect.unwrap_or(0) <= l.total);
+                assert!(
+                    l.used + used_bytes(n) <= l.indirect.unwrap_or(l.total)
+                        && l.indirect.unwrap_or(0) <= l.total
+                );
             }
         }
     }

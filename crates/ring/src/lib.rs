@@ -17,7 +17,9 @@ pub use layout::{MAX_SPLIT_SIZE, SplitLayout, check_split_size};
 use vring_mem::guest::GuestMemory;
 
 #[cfg(not(target_endian = "little"))]
-compile_error!("vring reads and writes the little-endian structures of virtio 1 as they lie in memory");
+compile_error!(
+    "vring reads and writes the little-endian structures of virtio 1 as they lie in memory"
+);
 
 bitflags::bitflags! {
     /// `flags` of a descriptor (2.7.5).

@@ -31,9 +31,19 @@ impl SplitRing {
     /// # Safety
     /// The areas are aligned by 16, 2 and 4 bytes, writable for the bytes of a ring of `size` (a power of two) descriptors, and stay
     /// mapped for as long as this value or a copy of it is used.
-    pub(crate) unsafe fn new(desc: NonNull<u8>, avail: NonNull<u8>, used: NonNull<u8>, size: u16) -> Self {
+    pub(crate) unsafe fn new(
+        desc: NonNull<u8>,
+        avail: NonNull<u8>,
+        used: NonNull<u8>,
+        size: u16,
+    ) -> Self {
         debug_assert!(size.is_power_of_two());
-        Self { desc, avail, used, mask: size - 1 }
+        Self {
+            desc,
+            avail,
+            used,
+            mask: size - 1,
+        }
     }
 
     #[inline(always)]
@@ -136,10 +146,18 @@ impl SplitRing {
 pub(crate) unsafe fn load_desc(at: *mut u64) -> Desc {
     // SAFETY: the caller's promise.
     let (addr, rest) = unsafe {
-        (AtomicU64::from_ptr(at).load(Ordering::Relaxed), AtomicU64::from_ptr(at.add(1)).load(Ordering::Relaxed))
+        (
+            AtomicU64::from_ptr(at).load(Ordering::Relaxed),
+            AtomicU64::from_ptr(at.add(1)).load(Ordering::Relaxed),
+        )
     };
     #[expect(clippy::cast_possible_truncation, reason = "takes the word apart")]
-    Desc { addr, len: rest as u32, flags: DescFlags::from_bits_retain((rest >> 32) as u16), next: (rest >> 48) as u16 }
+    Desc {
+        addr,
+        len: rest as u32,
+        flags: DescFlags::from_bits_retain((rest >> 32) as u16),
+        next: (rest >> 48) as u16,
+    }
 }
 
 /// Writes a descriptor.
@@ -148,7 +166,8 @@ pub(crate) unsafe fn load_desc(at: *mut u64) -> Desc {
 /// `at` is writable for 16 bytes and aligned by 8.
 #[inline(always)]
 pub(crate) unsafe fn store_desc(at: *mut u64, desc: Desc) {
-    let rest = u64::from(desc.len) | u64::from(desc.flags.bits()) << 32 | u64::from(desc.next) << 48;
+    let rest =
+        u64::from(desc.len) | u64::from(desc.flags.bits()) << 32 | u64::from(desc.next) << 48;
     // SAFETY: the caller's promise.
     unsafe {
         AtomicU64::from_ptr(at).store(desc.addr, Ordering::Relaxed);

@@ -5,7 +5,13 @@ use proptest::prelude::*;
 use super::*;
 
 fn pool(count: usize, buffer_size: usize) -> Arc<Mempool> {
-    Mempool::new(&MempoolConfig { count, buffer_size, pages: Pages::Base, ..Default::default() }).unwrap()
+    Mempool::new(&MempoolConfig {
+        count,
+        buffer_size,
+        pages: Pages::Base,
+        ..Default::default()
+    })
+    .unwrap()
 }
 
 /// All buffers can be had, each once, and the count is as before when they are back.
@@ -62,15 +68,52 @@ fn chains() {
     let pool = pool(8, 512);
     let mut bufs = [0; 3];
     assert_eq!(pool.alloc_bulk(&mut bufs), 3);
-    pool.link(Segment { addr: bufs[0], len: 100 }, bufs[1]);
-    pool.link(Segment { addr: bufs[1], len: 50 }, bufs[2]);
-    pool.link(Segment { addr: bufs[2], len: 1 }, NO_SEG);
-    let lens: Vec<u32> = pool.segments(bufs[0], 151, flags::MULTI).unwrap().map(|s| s.len).collect();
+    pool.link(
+        Segment {
+            addr: bufs[0],
+            len: 100,
+        },
+        bufs[1],
+    );
+    pool.link(
+        Segment {
+            addr: bufs[1],
+            len: 50,
+        },
+        bufs[2],
+    );
+    pool.link(
+        Segment {
+            addr: bufs[2],
+            len: 1,
+        },
+        NO_SEG,
+    );
+    let lens: Vec<u32> = pool
+        .segments(bufs[0], 151, flags::MULTI)
+        .unwrap()
+        .map(|s| s.len)
+        .collect();
     assert_eq!(lens, [100, 50, 1]);
-    assert!(matches!(pool.segments(bufs[0], 150, flags::MULTI), Err(BadPacket::Chain { .. })));
-    pool.link(Segment { addr: bufs[2], len: 0 }, bufs[2]);
+    assert!(matches!(
+        pool.segments(bufs[0], 150, flags::MULTI),
+        Err(BadPacket::Chain { .. })
+    ));
+    pool.link(
+        Segment {
+            addr: bufs[2],
+            len: 0,
+        },
+        bufs[2],
+    );
     assert!(pool.segments(bufs[0], 150, flags::MULTI).is_err());
-    pool.link(Segment { addr: bufs[2], len: 1 }, NO_SEG);
+    pool.link(
+        Segment {
+            addr: bufs[2],
+            len: 1,
+        },
+        NO_SEG,
+    );
     pool.free_packet(bufs[0], flags::MULTI);
     assert_eq!(pool.free_count(), 8);
 }
@@ -78,9 +121,20 @@ fn chains() {
 /// Options out of range are named.
 #[test]
 fn bad_options() {
-    let error = Mempool::new(&MempoolConfig { buffer_size: 100, ..Default::default() }).unwrap_err();
-    assert_eq!(error.to_string(), "expected bufferSize from 256 to 65535, got 100");
-    let error = Mempool::new(&MempoolConfig { count: 1 << 24, ..Default::default() }).unwrap_err();
+    let error = Mempool::new(&MempoolConfig {
+        buffer_size: 100,
+        ..Default::default()
+    })
+    .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "expected bufferSize from 256 to 65535, got 100"
+    );
+    let error = Mempool::new(&MempoolConfig {
+        count: 1 << 24,
+        ..Default::default()
+    })
+    .unwrap_err();
     assert_eq!(error.code(), "ERR_VRING_OUT_OF_RANGE");
 }
 

@@ -46,7 +46,14 @@ impl SplitDevice {
         // SAFETY: the caller's promise.
         let ring = unsafe { SplitRing::new(desc, avail, used, size) };
         let base = ring.used_idx().load(Ordering::Acquire);
-        let mut device = Self { ring, avail_idx: base, avail_seen: base, used_idx: base, called_idx: base, features };
+        let mut device = Self {
+            ring,
+            avail_idx: base,
+            avail_seen: base,
+            used_idx: base,
+            called_idx: base,
+            features,
+        };
         device.want_kicks(false);
         device
     }
@@ -66,7 +73,10 @@ impl SplitDevice {
         for _ in 0..count {
             let addr = table.addr.wrapping_add(16 * u64::from(index));
             let bad = RingFault::Address { addr, len: 16 };
-            let at = memory.translate(addr, 16).filter(|at| at.cast::<u64>().is_aligned()).ok_or(bad)?;
+            let at = memory
+                .translate(addr, 16)
+                .filter(|at| at.cast::<u64>().is_aligned())
+                .ok_or(bad)?;
             // SAFETY: 16 bytes of guest memory, aligned; memory is borrowed, so it stays mapped.
             let desc = unsafe { load_desc(at.as_ptr().cast()) };
             if desc.flags.contains(DescFlags::INDIRECT) {
@@ -102,7 +112,11 @@ impl DeviceRing for SplitDevice {
         let ahead = self.avail_seen.wrapping_sub(self.avail_idx);
         if ahead > self.ring.size() {
             self.avail_seen = self.avail_idx;
-            return Err(RingFault::Index { ring: "avail", ahead, size: self.ring.size() });
+            return Err(RingFault::Index {
+                ring: "avail",
+                ahead,
+                size: self.ring.size(),
+            });
         }
         Ok(usize::from(ahead))
     }
@@ -110,11 +124,20 @@ impl DeviceRing for SplitDevice {
     #[inline(always)]
     fn peek(&self, nth: usize) -> Result<Head, RingFault> {
         #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
-        let id = self.ring.avail_entry(self.avail_idx.wrapping_add(nth as u16)).load(Ordering::Relaxed);
+        let id = self
+            .ring
+            .avail_entry(self.avail_idx.wrapping_add(nth as u16))
+            .load(Ordering::Relaxed);
         if id >= self.ring.size() {
-            return Err(RingFault::DescIndex { index: id, size: self.ring.size().into() });
+            return Err(RingFault::DescIndex {
+                index: id,
+                size: self.ring.size().into(),
+            });
         }
-        Ok(Head { id, desc: self.ring.desc(id) })
+        Ok(Head {
+            id,
+            desc: self.ring.desc(id),
+        })
     }
 
     fn walk(
@@ -134,11 +157,16 @@ impl DeviceRing for SplitDevice {
                 return Ok(());
             }
             if desc.next >= self.ring.size() {
-                return Err(RingFault::DescIndex { index: desc.next, size: self.ring.size().into() });
+                return Err(RingFault::DescIndex {
+                    index: desc.next,
+                    size: self.ring.size().into(),
+                });
             }
             desc = self.ring.desc(desc.next);
         }
-        Err(RingFault::ChainTooLong { max: self.ring.size().into() })
+        Err(RingFault::ChainTooLong {
+            max: self.ring.size().into(),
+        })
     }
 
     #[inline(always)]
@@ -178,10 +206,18 @@ impl DeviceRing for SplitDevice {
     fn want_kicks(&mut self, on: bool) -> bool {
         if self.features.event_idx {
             // Off: an index that was passed long ago. The driver reaches it once in 65536 chains, and then a kick too many is harmless.
-            let event = if on { self.avail_idx } else { self.avail_idx.wrapping_sub(self.ring.size()).wrapping_sub(1) };
+            let event = if on {
+                self.avail_idx
+            } else {
+                self.avail_idx
+                    .wrapping_sub(self.ring.size())
+                    .wrapping_sub(1)
+            };
             self.ring.avail_event().store(event, Ordering::Relaxed);
         } else {
-            self.ring.used_flags().store(if on { 0 } else { SUPPRESS }, Ordering::Relaxed);
+            self.ring
+                .used_flags()
+                .store(if on { 0 } else { SUPPRESS }, Ordering::Relaxed);
         }
         if !on {
             return false;

@@ -38,7 +38,11 @@ struct FreeList {
 
 impl FreeList {
     fn new(size: u16) -> Self {
-        Self { ids: (0..size).collect(), head: 0, len: usize::from(size) }
+        Self {
+            ids: (0..size).collect(),
+            head: 0,
+            len: usize::from(size),
+        }
     }
 
     #[inline(always)]
@@ -98,15 +102,32 @@ impl SplitDriver {
         layout: &SplitLayout,
         features: RingFeatures,
     ) -> Self {
-        assert!(crate::check_split_size(usize::from(size)).is_some() && *layout == SplitLayout::new(size, layout.indirect.is_some()));
+        assert!(
+            crate::check_split_size(usize::from(size)).is_some()
+                && *layout == SplitLayout::new(size, layout.indirect.is_some())
+        );
         assert!(offset.is_multiple_of(128) && offset + layout.total <= region.len());
-        let at = |part: usize| NonNull::new(region.base().wrapping_add(offset + part)).expect("inside a mapping");
+        let at = |part: usize| {
+            NonNull::new(region.base().wrapping_add(offset + part)).expect("inside a mapping")
+        };
         // SAFETY: inside the region by the assertion; the device does not know the ring yet.
         unsafe { region.base().add(offset).write_bytes(0, layout.total) };
-        let tables = layout.indirect.filter(|_| features.indirect).map(|part| (at(part), device_base + (offset + part) as u64));
+        let tables = layout
+            .indirect
+            .filter(|_| features.indirect)
+            .map(|part| (at(part), device_base + (offset + part) as u64));
         // SAFETY: the layout's parts are aligned and inside the region, and _region keeps it mapped.
-        let ring = unsafe { SplitRing::new(at(layout.desc), at(layout.avail), at(layout.used), size) };
-        let shadow = vec![Shadow { token: NO_TOKEN, count: 0, next: 0 }; usize::from(size)].into_boxed_slice();
+        let ring =
+            unsafe { SplitRing::new(at(layout.desc), at(layout.avail), at(layout.used), size) };
+        let shadow = vec![
+            Shadow {
+                token: NO_TOKEN,
+                count: 0,
+                next: 0
+            };
+            usize::from(size)
+        ]
+        .into_boxed_slice();
         let mut driver = Self {
             ring,
             free: FreeList::new(size),
@@ -134,21 +155,56 @@ impl SplitDriver {
         self.avail_idx = self.avail_idx.wrapping_add(1);
     }
 
-    fn push_indirect(&mut self, token: u32, pieces: &[Piece], table: NonNull<u8>, device_table: u64) {
+    fn push_indirect(
+        &mut self,
+        token: u32,
+        pieces: &[Piece],
+        table: NonNull<u8>,
+        device_table: u64,
+    ) {
         let head = self.free.pop();
         let offset = usize::from(head) * INDIRECT_DESCS * 16;
         for (i, piece) in (0u16..).zip(pieces) {
             let last = usize::from(i) + 1 == pieces.len();
-            let flags = if last { DescFlags::empty() } else { DescFlags::NEXT };
-            let desc = Desc { addr: piece.addr, len: piece.len, flags, next: if last { 0 } else { i + 1 } };
+            let flags = if last {
+                DescFlags::empty()
+            } else {
+                DescFlags::NEXT
+            };
+            let desc = Desc {
+                addr: piece.addr,
+                len: piece.len,
+                flags,
+                next: if last { 0 } else { i + 1 },
+            };
             // SAFETY: the head's own table of INDIRECT_DESCS descriptors, which the caller compared with the pieces; aligned by 16.
-            unsafe { store_desc(table.as_ptr().add(offset + 16 * usize::from(i)).cast(), desc) };
+            unsafe {
+                store_desc(
+                    table.as_ptr().add(offset + 16 * usize::from(i)).cast(),
+                    desc,
+                )
+            };
         }
-        #[expect(clippy::cast_possible_truncation, reason = "at most INDIRECT_DESCS pieces")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "at most INDIRECT_DESCS pieces"
+        )]
         let len = 16 * pieces.len() as u32;
         let addr = device_table + offset as u64;
-        self.ring.set_desc(head, Desc { addr, len, flags: DescFlags::INDIRECT, next: 0 });
-        self.shadow[usize::from(head)] = Shadow { token, count: CHAIN | 1, next: 0 };
+        self.ring.set_desc(
+            head,
+            Desc {
+                addr,
+                len,
+                flags: DescFlags::INDIRECT,
+                next: 0,
+            },
+        );
+        self.shadow[usize::from(head)] = Shadow {
+            token,
+            count: CHAIN | 1,
+            next: 0,
+        };
         self.offer(head);
     }
 
@@ -158,14 +214,33 @@ impl SplitDriver {
         for (i, piece) in pieces.iter().enumerate() {
             let last = i + 1 == pieces.len();
             let next = if last { 0 } else { self.free.pop() };
-            let flags = if last { DescFlags::empty() } else { DescFlags::NEXT };
-            self.ring.set_desc(id, Desc { addr: piece.addr, len: piece.len, flags, next });
-            self.shadow[usize::from(id)] = Shadow { token: NO_TOKEN, count: 0, next };
+            let flags = if last {
+                DescFlags::empty()
+            } else {
+                DescFlags::NEXT
+            };
+            self.ring.set_desc(
+                id,
+                Desc {
+                    addr: piece.addr,
+                    len: piece.len,
+                    flags,
+                    next,
+                },
+            );
+            self.shadow[usize::from(id)] = Shadow {
+                token: NO_TOKEN,
+                count: 0,
+                next,
+            };
             id = next;
         }
         let shadow = &mut self.shadow[usize::from(head)];
         shadow.token = token;
-        #[expect(clippy::cast_possible_truncation, reason = "fits the ring, which is a u16")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "fits the ring, which is a u16"
+        )]
         let count = pieces.len() as u16;
         shadow.count = CHAIN | count;
         self.offer(head);
@@ -189,16 +264,32 @@ impl SplitDriver {
 
     #[inline(always)]
     fn used_at(&self, nth: usize) -> Result<(u16, Used), RingFault> {
-        #[expect(clippy::cast_possible_truncation, reason = "takes the element apart; nth is below the ring's size")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "takes the element apart; nth is below the ring's size"
+        )]
         let (id, len) = {
-            let elem = self.ring.used_elem(self.used_idx.wrapping_add(nth as u16)).0;
+            let elem = self
+                .ring
+                .used_elem(self.used_idx.wrapping_add(nth as u16))
+                .0;
             (elem as u32, (elem >> 32) as u32)
         };
         // Ids beyond the ring and ids that are not in flight are both lies (2.7.8).
         match self.shadow.get(id as usize) {
             #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
-            Some(shadow) if shadow.token != NO_TOKEN => Ok((id as u16, Used { token: shadow.token, len, chain: shadow.count & CHAIN != 0 })),
-            _ => Err(RingFault::UsedId { id, size: self.ring.size() }),
+            Some(shadow) if shadow.token != NO_TOKEN => Ok((
+                id as u16,
+                Used {
+                    token: shadow.token,
+                    len,
+                    chain: shadow.count & CHAIN != 0,
+                },
+            )),
+            _ => Err(RingFault::UsedId {
+                id,
+                size: self.ring.size(),
+            }),
         }
     }
 }
@@ -218,16 +309,34 @@ impl DriverRing for SplitDriver {
     fn push(&mut self, token: u32, piece: Piece, write: bool) {
         debug_assert!(token != NO_TOKEN);
         let head = self.free.pop();
-        let flags = if write { DescFlags::WRITE } else { DescFlags::empty() };
-        self.ring.set_desc(head, Desc { addr: piece.addr, len: piece.len, flags, next: 0 });
-        self.shadow[usize::from(head)] = Shadow { token, count: 1, next: 0 };
+        let flags = if write {
+            DescFlags::WRITE
+        } else {
+            DescFlags::empty()
+        };
+        self.ring.set_desc(
+            head,
+            Desc {
+                addr: piece.addr,
+                len: piece.len,
+                flags,
+                next: 0,
+            },
+        );
+        self.shadow[usize::from(head)] = Shadow {
+            token,
+            count: 1,
+            next: 0,
+        };
         self.offer(head);
     }
 
     fn push_chain(&mut self, token: u32, pieces: &[Piece]) -> bool {
         debug_assert!(token != NO_TOKEN && !pieces.is_empty());
         match self.tables {
-            Some((table, device_table)) if pieces.len() > 1 && pieces.len() <= INDIRECT_DESCS && self.free.len > 0 => {
+            Some((table, device_table))
+                if pieces.len() > 1 && pieces.len() <= INDIRECT_DESCS && self.free.len > 0 =>
+            {
                 self.push_indirect(token, pieces, table, device_table);
             }
             _ if pieces.len() <= self.free.len => self.push_direct(token, pieces),
@@ -240,7 +349,9 @@ impl DriverRing for SplitDriver {
     fn publish(&mut self) {
         // Release, against the device's acquiring load of avail.idx: without it the device could see the new index before the
         // descriptors and entries that it covers.
-        self.ring.avail_idx().store(self.avail_idx, Ordering::Release);
+        self.ring
+            .avail_idx()
+            .store(self.avail_idx, Ordering::Release);
     }
 
     #[inline(always)]
@@ -270,7 +381,11 @@ impl DriverRing for SplitDriver {
         self.used_seen = self.ring.used_idx().load(Ordering::Acquire);
         let ahead = self.used_seen.wrapping_sub(self.used_idx);
         if ahead > self.ring.size() {
-            return Err(RingFault::Index { ring: "used", ahead, size: self.ring.size() });
+            return Err(RingFault::Index {
+                ring: "used",
+                ahead,
+                size: self.ring.size(),
+            });
         }
         Ok(usize::from(ahead))
     }
@@ -289,20 +404,33 @@ impl DriverRing for SplitDriver {
     }
 
     fn take_outstanding(&mut self) -> Option<Used> {
-        let head = self.shadow.iter().position(|shadow| shadow.token != NO_TOKEN)?;
+        let head = self
+            .shadow
+            .iter()
+            .position(|shadow| shadow.token != NO_TOKEN)?;
         let chain = self.shadow[head].count & CHAIN != 0;
         #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
         let token = self.release(head as u16);
-        Some(Used { token, len: 0, chain })
+        Some(Used {
+            token,
+            len: 0,
+            chain,
+        })
     }
 
     fn want_calls(&mut self, on: bool) -> bool {
         if self.features.event_idx {
             // Off: an index that was passed long ago. The device reaches it once in 65536 chains, and then a call too many is harmless.
-            let event = if on { self.used_idx } else { self.used_idx.wrapping_sub(self.ring.size()).wrapping_sub(1) };
+            let event = if on {
+                self.used_idx
+            } else {
+                self.used_idx.wrapping_sub(self.ring.size()).wrapping_sub(1)
+            };
             self.ring.used_event().store(event, Ordering::Relaxed);
         } else {
-            self.ring.avail_flags().store(if on { 0 } else { SUPPRESS }, Ordering::Relaxed);
+            self.ring
+                .avail_flags()
+                .store(if on { 0 } else { SUPPRESS }, Ordering::Relaxed);
         }
         if !on {
             return false;
