@@ -74,6 +74,11 @@ impl Device {
         })
     }
 
+    /// Keys and values, in order.
+    pub fn args(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.args.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
     /// The values of an argument, in order.
     pub(crate) fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
         self.args

@@ -21,6 +21,11 @@ pub trait Path: Send {
     fn abandon(&mut self, counters: &Counters) {
         let _holds_none = counters;
     }
+
+    /// Where a vring goes on when it is started again (vhost-user's `VRING_BASE`).
+    fn base(&self) -> u32 {
+        0
+    }
 }
 
 /// Receives.
@@ -61,6 +66,12 @@ impl Owner {
     pub fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Its number: never 0, never another's.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0
     }
 }
 

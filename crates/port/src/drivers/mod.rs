@@ -1,7 +1,11 @@
 //! The drivers, one file each.
 
+mod control;
 mod null;
+mod paths;
 mod ring;
+mod vhost;
+mod virtio_user;
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -29,6 +33,8 @@ pub fn open(device: &Device, config: &PortConfig) -> Result<Port, PortError> {
     let (shared, driver) = match device.driver.name {
         "net_null" => null::open(device, config),
         "net_ring" => ring::open(device, config),
+        "net_vhost" => vhost::open(device, config),
+        "net_virtio_user" => virtio_user::open(device, config),
         other => unreachable!("{other} stands in the table of drivers"),
     }?;
     Ok(Port::new(shared, driver, config.mtu, reserved))
@@ -97,4 +103,13 @@ fn random_mac() -> [u8; 6] {
         .finish()
         .to_ne_bytes();
     [0x02, random[0], random[1], random[2], random[3], random[4]]
+}
+
+/// The data path that was chosen for these features, for people.
+fn describe(features: vring_net::Features) -> &'static str {
+    if features.contains(vring_net::Features::MRG_RXBUF) {
+        "split, mergeable"
+    } else {
+        "split"
+    }
 }

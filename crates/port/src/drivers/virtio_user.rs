@@ -1,0 +1,242 @@
+//! `net_virtio_user`: the virtio driver on a vhost-user back end.
+
+mod session;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use vring_net::Features;
+use vring_ring::check_split_size;
+use vring_vhost::{Endpoint, SocketRole, VhostError};
+
+use super::control::Control;
+use super::{MAX_QUEUES, Opened, check_queues, random_mac};
+use crate::port::{Driver, Shared};
+use crate::{Device, LinkStatus, PortConfig, PortError, PortEvent, PortInfo};
+use session::Session;
+
+/// Descriptors of a ring unless something else is asked for, as in DPDK.
+const QUEUE_SIZE: u16 = 256;
+
+/// What was asked for.
+#[derive(Debug, Clone)]
+struct Options {
+    name: String,
+    /// Queue pairs that are set up.
+    pairs: u16,
+    rx_size: u16,
+    tx_size: u16,
+    wanted: Features,
+    mtu: u16,
+}
+
+pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
+    let path = device.require("path")?.to_owned();
+    let max =
+        u16::try_from(device.number("queues", 1, 1, MAX_QUEUES.into())?).unwrap_or(MAX_QUEUES);
+    check_queues(device, config, max, max, 1)?;
+    let mut wanted = Features::VERSION_1 | Features::MTU;
+    wanted.set(Features::MRG_RXBUF, device.switch("mrg_rxbuf", true)?);
+    wanted.set(Features::EVENT_IDX, device.switch("event_idx", true)?);
+    wanted.set(Features::INDIRECT_DESC, device.switch("indirect", true)?);
+    let pairs = config.rx_queues.max(config.tx_queues);
+    wanted.set(Features::MQ, pairs > 1);
+    device.switch("cq", false)?;
+    let options = Options {
+        name: device.name.clone(),
+        pairs,
+        rx_size: ring_size(device, config.rx_desc)?,
+        tx_size: ring_size(device, config.tx_desc)?,
+        wanted,
+        mtu: config.mtu,
+    };
+    let mac = device.mac("mac")?.unwrap_or_else(random_mac);
+    let role = if device.switch("server", false)? {
+        SocketRole::Listen
+    } else {
+        SocketRole::Dial
+    };
+
+    let shared = Shared::new(&device.name, config)?;
+    let endpoint = Endpoint::open(role, &path).map_err(|source| PortError::Vhost {
+        name: device.name.clone(),
+        source,
+    })?;
+    let facts = Arc::new(Mutex::new(None));
+    let control = Control::start(&format!("{}-ctl", device.name), {
+        let (shared, options, facts) = (shared.clone(), options.clone(), facts.clone());
+        move |stop| {
+            Link {
+                shared,
+                options,
+                facts,
+                last_error: None,
+            }
+            .run(&endpoint, &stop)
+        }
+    })?;
+    Ok((
+        shared,
+        Box::new(VirtioUser {
+            control,
+            mac,
+            path,
+            role,
+            max,
+            options,
+            facts,
+        }),
+    ))
+}
+
+/// `queue_size=` if it is given, else what the application configures, else the default.
+fn ring_size(device: &Device, configured: u16) -> Result<u16, PortError> {
+    let default = if configured == 0 {
+        QUEUE_SIZE
+    } else {
+        configured
+    };
+    let asked = device.number("queue_size", default.into(), 0, usize::MAX)?;
+    check_split_size(asked).ok_or(PortError::QueueSize {
+        name: device.name.clone(),
+        got: asked,
+    })
+}
+
+struct VirtioUser {
+    control: Control,
+    mac: [u8; 6],
+    path: String,
+    role: SocketRole,
+    max: u16,
+    options: Options,
+    facts: Arc<Mutex<Option<Features>>>,
+}
+
+impl Driver for VirtioUser {
+    fn info(&self) -> PortInfo {
+        let features = *self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        let role = if self.role == SocketRole::Listen {
+            "server"
+        } else {
+            "client"
+        };
+        let mut details: std::collections::BTreeMap<_, _> = [
+            ("socket", self.path.clone()),
+            ("role", role.to_owned()),
+            (
+                "peer",
+                if features.is_some() {
+                    "connected"
+                } else {
+                    "none"
+                }
+                .to_owned(),
+            ),
+        ]
+        .into();
+        if let Some(features) = features {
+            details.insert("path", super::describe(features).into());
+        }
+        PortInfo {
+            driver: "net_virtio_user",
+            max_rx_queues: self.max,
+            max_tx_queues: self.max,
+            rx_desc: self.options.rx_size,
+            tx_desc: self.options.tx_size,
+            features: features.map(Features::names).unwrap_or_default(),
+            details,
+        }
+    }
+
+    fn mac(&self) -> [u8; 6] {
+        self.mac
+    }
+
+    fn close(&self) {
+        self.control.stop();
+    }
+}
+
+/// The control thread: one session after the other.
+struct Link {
+    shared: Arc<Shared>,
+    options: Options,
+    facts: Arc<Mutex<Option<Features>>>,
+    /// The same trouble with a back end that is dialled again and again is told once.
+    last_error: Option<String>,
+}
+
+impl Link {
+    fn run(mut self, endpoint: &Endpoint, stop: &Arc<OwnedFd>) {
+        loop {
+            let socket = match endpoint.connect(stop.as_fd(), None) {
+                Ok(socket) => socket,
+                Err(VhostError::Stopped) => return,
+                Err(source) => {
+                    self.tell(PortError::Vhost {
+                        name: self.options.name.clone(),
+                        source,
+                    });
+                    return;
+                }
+            };
+            match Session::start(socket, stop, &self.options, &self.shared) {
+                Ok(session) => self.serve(session, stop),
+                Err(error) => self.tell(error),
+            }
+            if is_readable(&**stop) {
+                return;
+            }
+            if endpoint.role() == SocketRole::Dial && pause(stop) {
+                return;
+            }
+        }
+    }
+
+    /// The session runs until the back end is gone or the port is closed.
+    fn serve(&mut self, mut session: Session, stop: &OwnedFd) {
+        self.last_error = None;
+        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Some(session.features());
+        self.shared.set_link(LinkStatus::UP);
+        let why = session.wait(stop);
+        self.shared.set_link(LinkStatus::DOWN);
+        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if matches!(why, VhostError::Stopped) {
+            session.shut_down();
+        } else if !why.is_disconnect() {
+            self.tell(PortError::Vhost {
+                name: self.options.name.clone(),
+                source: why,
+            });
+        }
+        // Whether it took leave or died, the back end has let go of the rings: the buffers in them are ours again.
+        self.shared.rx.iter().for_each(|queue| queue.detach());
+        self.shared.tx.iter().for_each(|queue| queue.detach());
+    }
+
+    fn tell(&mut self, error: PortError) {
+        let message = error.to_string();
+        let ordinary = matches!(&error, PortError::Vhost { source, .. } if source.is_disconnect() || matches!(source, VhostError::Stopped));
+        if !ordinary && self.last_error.as_ref() != Some(&message) {
+            self.shared.events.push(PortEvent::Error(error));
+            self.last_error = Some(message);
+        }
+    }
+}
+
+fn is_readable(fd: impl AsFd) -> bool {
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    poll(&mut fds, Some(&rustix::time::Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
+/// Before dialling again, so that a back end that refuses us at once is not dialled in a hot loop. True when it is time to stop.
+fn pause(stop: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(stop, PollFlags::IN)];
+    let redial = rustix::time::Timespec {
+        tv_sec: 0,
+        tv_nsec: 100_000_000,
+    };
+    poll(&mut fds, Some(&redial)).is_ok_and(|ready| ready > 0)
+}

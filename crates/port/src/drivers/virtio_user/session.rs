@@ -1,0 +1,302 @@
+//! One connection to a back end: negotiates, shares memory, starts the rings.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use vring_mem::{Pages, Region};
+use vring_net::driver::DriverMemory;
+use vring_net::{Features, HeaderLayout, MAX_HEADER};
+use vring_ring::SplitLayout;
+use vring_ring::split::SplitDriver;
+use vring_vhost::{Frontend, FrontendRegion, ProtocolFeatures, VhostError, VringAddresses};
+
+use super::Options;
+use crate::PortError;
+use crate::drivers::paths::{driver_rx, driver_tx, ring_features};
+use crate::event::eventfd;
+use crate::port::Shared;
+
+/// Device status bits (virtio 1.2, 2.1).
+const ACKNOWLEDGE: u8 = 1;
+const DRIVER: u8 = 2;
+const DRIVER_OK: u8 = 4;
+const FEATURES_OK: u8 = 8;
+
+/// What we use of the protocol where the back end has it.
+const PROTOCOL: ProtocolFeatures = ProtocolFeatures::MQ
+    .union(ProtocolFeatures::REPLY_ACK)
+    .union(ProtocolFeatures::STATUS)
+    .union(ProtocolFeatures::CONFIGURE_MEM_SLOTS)
+    .union(ProtocolFeatures::NET_MTU);
+
+/// See the module. Its rings are taken over by the queues; what is left here is the connection.
+pub(super) struct Session {
+    frontend: Frontend,
+    features: Features,
+    rings: u16,
+}
+
+/// One ring while it is set up.
+struct Ring {
+    index: u16,
+    size: u16,
+    offset: usize,
+    layout: SplitLayout,
+    kick: Arc<OwnedFd>,
+    call: Arc<OwnedFd>,
+}
+
+impl Session {
+    /// Brings the device up and attaches the port's queues.
+    pub(super) fn start(
+        socket: OwnedFd,
+        stop: &Arc<OwnedFd>,
+        options: &Options,
+        shared: &Shared,
+    ) -> Result<Self, PortError> {
+        let vhost = |source| PortError::Vhost {
+            name: options.name.clone(),
+            source,
+        };
+        let mut frontend = Frontend::new(socket).with_stop(stop.clone());
+        let features = negotiate(&mut frontend, options)?;
+        let rings = plan(options)?;
+        let spare = rings
+            .last()
+            .map_or(0, |ring| ring.offset + ring.layout.total);
+        let region = Region::create("vring-rings", spare + MAX_HEADER, Pages::Base)?;
+        set_up(&mut frontend, features, &rings, &region, shared).map_err(vhost)?;
+        attach(&rings, &region, spare, features, shared)?;
+        start_rings(&mut frontend, features, &rings, &region, options)
+            .map_err(vhost)
+            .inspect_err(|_| {
+                shared.rx.iter().for_each(|queue| queue.detach());
+                shared.tx.iter().for_each(|queue| queue.detach());
+            })?;
+        Ok(Self {
+            frontend,
+            features,
+            rings: 2 * options.pairs,
+        })
+    }
+
+    /// What was agreed on.
+    pub(super) fn features(&self) -> Features {
+        self.features
+    }
+
+    /// Waits until the back end is gone or `stop` is readable, and says which.
+    pub(super) fn wait(&self, stop: &OwnedFd) -> VhostError {
+        loop {
+            let mut fds = [
+                PollFd::new(stop, PollFlags::IN),
+                PollFd::new(&self.frontend, PollFlags::IN),
+            ];
+            match poll(&mut fds, None) {
+                Ok(_) if !fds[0].revents().is_empty() => return VhostError::Stopped,
+                Ok(_) => {
+                    if let Err(why) = self.frontend.check_alive() {
+                        return why;
+                    }
+                }
+                Err(rustix::io::Errno::INTR) => (),
+                Err(source) => {
+                    return VhostError::System {
+                        call: "poll",
+                        source,
+                    };
+                }
+            }
+        }
+    }
+
+    /// Takes leave: the back end stops all rings and says where. One that does not answer is as good as gone.
+    pub(super) fn shut_down(&mut self) {
+        for index in 0..self.rings {
+            if self.frontend.get_vring_base(index).is_err() {
+                return;
+            }
+        }
+        if self
+            .frontend
+            .protocol_features()
+            .contains(ProtocolFeatures::STATUS)
+        {
+            let _it_is_stopped_anyway = self.frontend.set_status(0);
+        }
+    }
+}
+
+fn negotiate(frontend: &mut Frontend, options: &Options) -> Result<Features, PortError> {
+    let vhost = |source| PortError::Vhost {
+        name: options.name.clone(),
+        source,
+    };
+    let offered = Features::from_bits_retain(frontend.get_features().map_err(vhost)?);
+    let mut features = offered & options.wanted;
+    if offered.contains(Features::PROTOCOL_FEATURES) {
+        let protocol = frontend.get_protocol_features().map_err(vhost)? & PROTOCOL;
+        frontend.set_protocol_features(protocol).map_err(vhost)?;
+        features |= Features::PROTOCOL_FEATURES;
+    }
+    let pairs = if frontend.protocol_features().contains(ProtocolFeatures::MQ) {
+        frontend.get_queue_num().map_err(vhost)?
+    } else {
+        1
+    };
+    if pairs < u64::from(options.pairs) {
+        let what = format!(
+            "expected a back end with {} queue pairs, it has {pairs}; ask for fewer queues",
+            options.pairs
+        );
+        return Err(PortError::Peer {
+            name: options.name.clone(),
+            what,
+        });
+    }
+    frontend.set_owner().map_err(vhost)?;
+    Ok(features)
+}
+
+/// Where each ring lies, and its eventfds.
+fn plan(options: &Options) -> Result<Vec<Ring>, PortError> {
+    let mut offset = 0;
+    (0..2 * options.pairs)
+        .map(|index| {
+            let transmits = index % 2 == 1;
+            let size = if transmits {
+                options.tx_size
+            } else {
+                options.rx_size
+            };
+            let layout = SplitLayout::new(size, transmits);
+            let ring = Ring {
+                index,
+                size,
+                offset,
+                layout,
+                kick: Arc::new(eventfd()?),
+                call: Arc::new(eventfd()?),
+            };
+            offset = (offset + layout.total).next_multiple_of(4096);
+            Ok(ring)
+        })
+        .collect()
+}
+
+/// All that comes before the rings: call descriptors, features, memory.
+fn set_up(
+    frontend: &mut Frontend,
+    features: Features,
+    rings: &[Ring],
+    region: &Region,
+    shared: &Shared,
+) -> Result<(), VhostError> {
+    let status = frontend
+        .protocol_features()
+        .contains(ProtocolFeatures::STATUS);
+    if status {
+        frontend.set_status(0)?;
+        frontend.set_status(ACKNOWLEDGE | DRIVER)?;
+    }
+    for ring in rings {
+        frontend.set_vring_call(ring_u8(ring.index), Some(ring.call.as_fd()))?;
+    }
+    frontend.set_features(features.bits())?;
+    if status {
+        frontend.set_status(ACKNOWLEDGE | DRIVER | FEATURES_OK)?;
+    }
+    let regions = [&**shared.pool.region(), region].map(|region| FrontendRegion {
+        guest_addr: device_address(region),
+        user_addr: device_address(region),
+        size: region.len() as u64,
+        mmap_offset: 0,
+        fd: region.fd(),
+    });
+    frontend.share_memory(&regions)
+}
+
+/// Makes the driver's halves and gives them to the port's queues. Rings without a queue stay empty.
+fn attach(
+    rings: &[Ring],
+    region: &Arc<Region>,
+    spare: usize,
+    features: Features,
+    shared: &Shared,
+) -> Result<(), PortError> {
+    let layout = HeaderLayout::of(features);
+    let memory = DriverMemory {
+        pool: shared.pool.clone(),
+        device_base: device_address(shared.pool.region()),
+    };
+    for ring in rings {
+        let base = device_address(region);
+        let driver = SplitDriver::new(
+            region,
+            ring.offset,
+            base,
+            ring.size,
+            &ring.layout,
+            ring_features(features),
+        );
+        let pair = usize::from(ring.index / 2);
+        if ring.index % 2 == 1 {
+            if let Some(queue) = shared.tx.get(pair) {
+                let path = driver_tx(driver, memory.clone(), layout, base + spare as u64);
+                queue.attach(path, Some(ring.kick.clone()));
+            }
+        } else if let Some(queue) = shared.rx.get(pair) {
+            queue.set_wake_source(Some(ring.call.clone()))?;
+            queue.attach(
+                driver_rx(driver, memory.clone(), layout),
+                Some(ring.kick.clone()),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn start_rings(
+    frontend: &mut Frontend,
+    features: Features,
+    rings: &[Ring],
+    region: &Region,
+    options: &Options,
+) -> Result<(), VhostError> {
+    for ring in rings {
+        let at = device_address(region) + ring.offset as u64;
+        frontend.set_vring_num(ring.index, ring.size.into())?;
+        frontend.set_vring_base(ring.index, 0)?;
+        let addresses = VringAddresses {
+            desc: at + ring.layout.desc as u64,
+            avail: at + ring.layout.avail as u64,
+            used: at + ring.layout.used as u64,
+        };
+        frontend.set_vring_addr(ring.index, addresses)?;
+        frontend.set_vring_kick(ring_u8(ring.index), Some(ring.kick.as_fd()))?;
+    }
+    if features.contains(Features::PROTOCOL_FEATURES) {
+        for ring in rings {
+            frontend.set_vring_enable(ring.index, true)?;
+        }
+    }
+    let protocol = frontend.protocol_features();
+    if protocol.contains(ProtocolFeatures::NET_MTU) && features.contains(Features::MTU) {
+        frontend.net_set_mtu(options.mtu)?;
+    }
+    if protocol.contains(ProtocolFeatures::STATUS) {
+        frontend.set_status(ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK)?;
+    }
+    Ok(())
+}
+
+/// The back end knows our memory by the addresses that it has here, as DPDK's do: a pointer is all that a descriptor needs.
+fn device_address(region: &Region) -> u64 {
+    region.base() as u64
+}
+
+/// vhost-user numbers the rings of descriptors that come with file descriptors in 8 bits; there are at most 256 rings.
+fn ring_u8(index: u16) -> u8 {
+    u8::try_from(index).unwrap_or(u8::MAX)
+}
