@@ -1,1 +1,5 @@
-fn main() { napi_build::setup(); }
+//! Tells the linker how an addon is linked.
+
+fn main() {
+    napi_build::setup();
+}

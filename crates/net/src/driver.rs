@@ -14,6 +14,10 @@ use crate::{Counters, DropReason, ETH_HEADER, Tally};
 /// Buffers that are posted or taken back at a time.
 const BATCH: usize = 64;
 
+/// Descriptors that are used up between two looks at what the device has read: each look takes the line of its index away from it,
+/// and each buffer that waits for one is missing elsewhere.
+const PARKED: usize = 64;
+
 /// The mempool's memory as the device sees it.
 #[derive(Debug, Clone)]
 pub struct DriverMemory {
@@ -259,6 +263,8 @@ pub struct DriverTx<R: DriverRing> {
     header: u32,
     /// A header of zeros for packets that have no headroom left, by the device's address.
     spare_header: u64,
+    /// The device's index is looked at again when fewer descriptors than this are free.
+    reclaim_below: usize,
 }
 
 /// What became of a packet that needs a closer look.
@@ -272,12 +278,8 @@ impl<R: DriverRing> DriverTx<R> {
     /// A transmit queue on a new ring. At `spare_header`, the device finds [`crate::MAX_HEADER`] zeros.
     #[must_use]
     pub fn new(ring: R, memory: DriverMemory, layout: HeaderLayout, spare_header: u64) -> Self {
-        Self {
-            ring,
-            memory,
-            header: layout.len,
-            spare_header,
-        }
+        let reclaim_below = usize::from(ring.size()).saturating_sub(PARKED);
+        Self { ring, memory, header: layout.len, spare_header, reclaim_below }
     }
 
     /// Takes packets from the front of the burst as far as the ring has room.
@@ -287,8 +289,9 @@ impl<R: DriverRing> DriverTx<R> {
     #[inline]
     pub fn tx(&mut self, burst: &mut Burst, counters: &Counters) -> Result<Tally, RingFault> {
         let count = burst.len();
-        if self.ring.free_descs() < count {
+        if self.ring.free_descs() < count.max(self.reclaim_below) {
             self.reclaim()?;
+            self.reclaim_below = self.ring.free_descs().saturating_sub(PARKED);
         }
         let mut tally = Tally::default();
         let (addrs, lens, all_flags) = burst.packets();

@@ -1,1 +1,26 @@
-//! N-API
+//! The N-API binding of vring. Private: `ts/` is the API that people see.
+//!
+//! What is called once or rarely is a `#[napi]` function or class. What is called for each burst is a raw native function that is bound
+//! to its queue ([`hot`]): a `#[napi]` method costs ten times as much.
+
+mod burst;
+mod devargs;
+mod error;
+mod hot;
+mod isolate;
+mod lcore;
+mod mempool;
+mod poll;
+mod port;
+mod queue;
+mod shown;
+mod token;
+
+use napi_derive::napi;
+
+/// The version of the addon, which must be that of the package around it.
+#[napi(catch_unwind)]
+#[must_use]
+pub fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}

@@ -180,7 +180,7 @@ fn foreign_faults_still_kill() {
     if std::env::var_os(CHILD).is_some() {
         let guarded = region(0x1000, 0x1000, PAGE);
         let fd = memfd(PAGE);
-        let foreign = map_shared(0, &fd, 0, PAGE as usize).unwrap();
+        let foreign = map_shared(0, &fd, 0, 4096).unwrap();
         ftruncate(&fd, 0).unwrap();
         // SAFETY: a mapping of a page whose file has no byte; the fault is the point.
         unsafe { foreign.start.as_ptr().read_volatile() };

@@ -1,0 +1,2 @@
+// Exports no script.
+export const forgotten = true

@@ -1,0 +1,153 @@
+//! What the front end has told about one ring, and whether that makes a usable one.
+
+use std::os::fd::OwnedFd;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use vring_mem::guest::GuestMemory;
+
+use super::VringConfig;
+use crate::message::{F_EVENT_IDX, F_PROTOCOL_FEATURES, F_RING_PACKED, MAX_VRING_SIZE, VringAddr};
+
+/// Whether, and how, the driver wakes the device. A ring without any is not started.
+#[derive(Debug, Default)]
+pub(super) enum Kick {
+    /// Not told yet, or taken back by a stop.
+    #[default]
+    Unset,
+    /// The ring is to be polled.
+    Poll,
+    /// By this descriptor.
+    Fd(Arc<OwnedFd>),
+}
+
+impl Kick {
+    pub fn new(fd: Option<Arc<OwnedFd>>) -> Self {
+        fd.map_or(Self::Poll, Self::Fd)
+    }
+
+    pub fn fd(&self) -> Option<Arc<OwnedFd>> {
+        match self {
+            Self::Fd(fd) => Some(fd.clone()),
+            Self::Unset | Self::Poll => None,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Ring {
+    /// Descriptors; 0 until told.
+    pub size: u32,
+    pub addr: Option<VringAddr>,
+    pub base: u32,
+    pub kick: Kick,
+    pub call: Option<Arc<OwnedFd>>,
+    /// Held for the driver's sake; a broken ring is reported to our own user.
+    pub err: Option<OwnedFd>,
+    pub enabled: bool,
+    /// Whether the handler has it.
+    pub running: bool,
+}
+
+/// Length and alignment of the three areas of a ring.
+struct Layout {
+    desc: (u64, u64),
+    avail: (u64, u64),
+    used: (u64, u64),
+}
+
+impl Layout {
+    /// virtio 1.x, 2.7 (split) and 2.8 (packed). A legacy split ring without event index ends right after its last entry.
+    fn new(size: u64, features: u64) -> Self {
+        if features & F_RING_PACKED != 0 {
+            return Self {
+                desc: (16 * size, 16),
+                avail: (4, 4),
+                used: (4, 4),
+            };
+        }
+        let event = if features & F_EVENT_IDX != 0 { 2 } else { 0 };
+        Self {
+            desc: (16 * size, 16),
+            avail: (4 + 2 * size + event, 2),
+            used: (4 + 8 * size + event, 4),
+        }
+    }
+}
+
+impl Ring {
+    /// Whether everything that a ring needs was told.
+    pub fn is_complete(&self) -> bool {
+        self.size != 0 && self.addr.is_some() && !matches!(self.kick, Kick::Unset)
+    }
+
+    /// Without agreed protocol features there is no message to enable a ring: it is enabled as it starts.
+    pub fn is_enabled(&self, features: u64) -> bool {
+        self.enabled || features & F_PROTOCOL_FEATURES == 0
+    }
+
+    /// The ring in terms of this process, or why it is none.
+    pub fn locate(
+        &self,
+        index: u16,
+        features: u64,
+        memory: &Arc<GuestMemory>,
+    ) -> Result<VringConfig, String> {
+        let packed = features & F_RING_PACKED != 0;
+        let size = u16::try_from(self.size)
+            .ok()
+            .filter(|_| (1..=MAX_VRING_SIZE).contains(&self.size))
+            .ok_or_else(|| format!("ring {index}: size {} is out of range", self.size))?;
+        if !packed && !size.is_power_of_two() {
+            return Err(format!(
+                "ring {index}: expected a power of two as size of a split ring, got {size}"
+            ));
+        }
+        if !packed && self.base > u32::from(u16::MAX) {
+            return Err(format!(
+                "ring {index}: expected a 16-bit base for a split ring, got {:#x}",
+                self.base
+            ));
+        }
+        let addr = self
+            .addr
+            .ok_or_else(|| format!("ring {index}: no addresses"))?;
+        let layout = Layout::new(size.into(), features);
+        let area = |what, uva, (len, align)| locate_area(memory, index, what, uva, len, align);
+        Ok(VringConfig {
+            index,
+            size,
+            desc: area("descriptor area", addr.desc, layout.desc)?,
+            avail: area("driver area", addr.avail, layout.avail)?,
+            used: area("device area", addr.used, layout.used)?,
+            base: self.base,
+            features: features & !F_PROTOCOL_FEATURES,
+            enabled: self.is_enabled(features),
+            memory: memory.clone(),
+            kick: self.kick.fd(),
+            call: self.call.clone(),
+        })
+    }
+}
+
+fn locate_area(
+    memory: &GuestMemory,
+    index: u16,
+    what: &str,
+    uva: u64,
+    len: u64,
+    align: u64,
+) -> Result<NonNull<u8>, String> {
+    let at = memory.translate_user(uva, len).ok_or_else(|| {
+        format!(
+            "ring {index}: expected the {what} inside one shared region, got {len} bytes at {uva:#x}"
+        )
+    })?;
+    // What counts is where it is here: that is where it is accessed as whole words.
+    if !(at.as_ptr() as u64).is_multiple_of(align) {
+        return Err(format!(
+            "ring {index}: expected the {what} aligned to {align}, got {uva:#x}"
+        ));
+    }
+    Ok(at)
+}

@@ -1,0 +1,62 @@
+#!/usr/bin/env node
+/** The command `vring`. */
+import { Command, CommanderError } from 'commander'
+import { VringError } from './errors.ts'
+
+/** What the addon says when it cannot be loaded is an instruction; its stack would only hide it. */
+function explain(error: unknown): string {
+  if (error instanceof VringError) return `vring: ${error.message} (${error.code})`
+  return error instanceof Error ? (error.stack ?? error.message) : String(error)
+}
+
+async function runTestpmd(argv: readonly string[]): Promise<number> {
+  const { testpmd } = await import('./testpmd/main.ts')
+  return testpmd(argv)
+}
+
+async function runDemo(argv: readonly string[]): Promise<number> {
+  const { demo } = await import('./demo.ts')
+  return demo(argv)
+}
+
+async function runCommander(argv: readonly string[]): Promise<number> {
+  const { version } = await import('./index.ts')
+  const program = new Command('vring')
+    .description('A virtio and vhost poll-mode driver for Node.js')
+    .version(version)
+    .exitOverride()
+  program
+    .command('testpmd')
+    .description('forward packets between ports, called like dpdk-testpmd (vring testpmd --help)')
+  program
+    .command('demo')
+    .description('a vhost-user pair with a TypeScript script in the loop (vring demo --help)')
+  if (argv.length === 0) {
+    program.outputHelp({ error: true })
+    return 1
+  }
+  try {
+    await program.parseAsync(argv, { from: 'user' })
+    return 0
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode
+    throw error
+  }
+}
+
+/** Runs `vring` with `argv` behind the program's name; resolves with the exit status. */
+async function main(argv: readonly string[]): Promise<number> {
+  const [command, ...rest] = argv
+  // Both read their own arguments: testpmd's are EAL's way, two halves with -- between.
+  if (command === 'testpmd') return runTestpmd(rest)
+  if (command === 'demo') return runDemo(rest)
+  return runCommander(argv)
+}
+
+let status = 1
+try {
+  status = await main(process.argv.slice(2))
+} catch (error) {
+  process.stderr.write(`${explain(error)}\n`)
+}
+process.exit(status)

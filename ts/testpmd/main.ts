@@ -1,0 +1,205 @@
+/** The program `vring testpmd`. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { cpus } from 'node:os'
+import { resolve } from 'node:path'
+import { version } from '../index.ts'
+import { start, stop } from './commands/forward.ts'
+import { commandsFor, execute } from './commands/index.ts'
+import { showStats } from './commands/show.ts'
+import { type EalConfig, parseEal } from './eal.ts'
+import { UsageError } from './getopt.ts'
+import { type AppOptions, parseApp } from './options.ts'
+import { FatalError, fatalText, messageOf, type Output, processOutput } from './output.ts'
+import { checkLinks, createMempool, openPorts, shutDown } from './ports.ts'
+import { ODD_PORTS_WARNING } from './print/config.ts'
+import { STATS_PERIOD_HEADER } from './print/stats.ts'
+import { Prompt } from './prompt.ts'
+import { ScriptRunner } from './script/runner.ts'
+import { Session } from './session.ts'
+import { USAGE } from './usage.ts'
+
+/** The CPUs this process may run on. */
+function allowedCpus(): readonly number[] {
+  const list = /Cpus_allowed_list:\s*(\S+)/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]
+  if (list === undefined) return cpus().map((_, i) => i)
+  return list.split(',').flatMap((range) => {
+    const [first = 0, last = first] = range.split('-').map(Number)
+    return Array.from({ length: last - first + 1 }, (_, i) => first + i)
+  })
+}
+
+function numaNodes(): number {
+  const nodes = '/sys/devices/system/node'
+  return existsSync(nodes) ? readdirSync(nodes).filter((name) => /^node\d+$/.test(name)).length : 1
+}
+
+/** Both halves of the command line, checked. */
+function parseArguments(argv: readonly string[]): { eal: EalConfig; options: AppOptions } {
+  const dashes = argv.indexOf('--')
+  const eal = parseEal(dashes < 0 ? argv : argv.slice(0, dashes), allowedCpus())
+  // Help about the second half must not depend on the first being complete.
+  const ports = eal.vdevs.length
+  const options = parseApp(dashes < 0 ? [] : argv.slice(dashes + 1), {
+    forwardingCores: Math.max(eal.lcores.length - 1, 1),
+    ports,
+  })
+  return { eal, options }
+}
+
+function printStart(eal: EalConfig, options: AppOptions, output: Output): void {
+  output.err(`EAL: Detected CPU lcores: ${cpus().length}\nEAL: Detected NUMA nodes: ${numaNodes()}\n`)
+  for (const note of eal.notes) output.err(`${note}\n`)
+  if (eal.lcores.length < 2)
+    throw new FatalError('No cores defined for forwarding\nCheck the core mask argument')
+  if (eal.vdevs.length === 0) output.err('testpmd: No probed ethernet devices\n')
+  for (const line of options.selected) output.out(`${line}\n`)
+  for (const line of options.warnings) output.err(`${line}\n`)
+}
+
+/** Resolves with true when the process is asked to end; a second request ends it at once. */
+class EndRequest {
+  private readonly asked: Promise<void>
+  private readonly forget: () => void
+
+  constructor() {
+    const signals: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP']
+    let ask: () => void = () => {}
+    this.asked = new Promise((resolveAsked) => (ask = resolveAsked))
+    let times = 0
+    const listener = (): void => {
+      if (++times > 1) process.exit(1)
+      ask()
+    }
+    for (const signal of signals) process.on(signal, listener)
+    this.forget = () => signals.forEach((signal) => process.off(signal, listener))
+  }
+
+  get promise(): Promise<void> {
+    return this.asked
+  }
+
+  dispose(): void {
+    this.forget()
+  }
+}
+
+/** Forwards without a prompt until Enter, the end of the input, or a signal. */
+async function forwardAlone(session: Session, output: Output, end: EndRequest): Promise<void> {
+  const { options } = session.parts
+  output.out('No commandline core given, start packet forwarding\n')
+  await start(session, output, options.txFirst ? 1 : 0)
+  if (options.statsPeriod > 0) {
+    const show = (): void => {
+      output.out(STATS_PERIOD_HEADER)
+      showStats({ session, output }, session.ports)
+    }
+    show()
+    const timer = setInterval(show, options.statsPeriod * 1000)
+    await end.promise
+    clearInterval(timer)
+    return
+  }
+  output.out('Press enter to exit\n')
+  const entered = new Promise<void>((done) => {
+    process.stdin
+      .once('data', () => done())
+      .once('end', () => done())
+      .once('error', () => done())
+  })
+  await Promise.race([entered, end.promise])
+  process.stdin.pause()
+}
+
+async function promptFor(session: Session, output: Output, end: EndRequest): Promise<void> {
+  if (session.parts.options.autoStart) {
+    output.out('Start automatic packet forwarding\n')
+    await start(session, output, 0)
+  }
+  const commands = commandsFor(session.parts.script !== undefined)
+  const prompt: Prompt = new Prompt(
+    { input: process.stdin, output: process.stdout },
+    {
+      commands,
+      ports: () => session.ports.map((port) => port.id),
+      execute: (line) => execute(commands, { session, output, quit: () => prompt.close() }, line),
+    },
+  )
+  void end.promise.then(() => prompt.close())
+  await prompt.run()
+}
+
+/** Loads the script before anything else is set up: an error in it should be the first thing one sees. */
+async function loadScript(
+  eal: EalConfig,
+  options: AppOptions,
+  output: Output,
+): Promise<ScriptRunner | undefined> {
+  if (options.script === undefined) return undefined
+  const file = resolve(options.script)
+  if (!existsSync(file))
+    throw new FatalError(`--script ${options.script}: there is no such file (looked for ${file})`)
+  const script = new ScriptRunner(file, (text) => output.out(text))
+  const lcores = eal.lcores.filter((lcore) => lcore.id !== eal.mainLcore).slice(0, options.nbCores)
+  try {
+    await script.load(lcores)
+  } catch (error) {
+    await script.close()
+    throw error
+  }
+  return script
+}
+
+async function runSession(
+  eal: EalConfig,
+  options: AppOptions,
+  output: Output,
+  end: EndRequest,
+): Promise<void> {
+  const script = await loadScript(eal, options, output)
+  try {
+    using mempool = createMempool(eal, options, output)
+    const odd = options.nbPorts % 2 === 1 && options.topology === 'paired'
+    if (odd) output.err(ODD_PORTS_WARNING)
+    const ports = await openPorts(eal.vdevs, mempool, options, output)
+    const lcores = eal.lcores.filter((lcore) => lcore.id !== eal.mainLcore)
+    const session = new Session({ ports, mempool, lcores, options, output, script })
+    await Promise.race([checkLinks(ports, options, output), end.promise])
+    try {
+      await (options.interactive ? promptFor(session, output, end) : forwardAlone(session, output, end))
+    } finally {
+      if (session.forwarding) await stop(session, output)
+      await session.close()
+      await shutDown(ports, output)
+      output.out('\nBye...\n')
+    }
+  } finally {
+    await script?.close()
+  }
+}
+
+/**
+ * Runs `vring testpmd` with the arguments behind these two words; resolves with the exit status: 0 after quit, the end of
+ * the input, SIGINT or SIGTERM, 1 when it could not start.
+ */
+export async function testpmd(argv: readonly string[], output: Output = processOutput): Promise<number> {
+  const end = new EndRequest()
+  try {
+    const { eal, options } = parseArguments(argv)
+    if (eal.help || options.help) output.out(USAGE)
+    else if (eal.version) output.err(`EAL: RTE Version: 'vring ${version}'\n`)
+    else {
+      printStart(eal, options, output)
+      await runSession(eal, options, output, end)
+    }
+    return 0
+  } catch (error) {
+    if (error instanceof UsageError)
+      output.err(`vring testpmd: ${error.message}\nTry: vring testpmd --help\n`)
+    output.err(
+      fatalText(error instanceof UsageError ? 'Command line is incomplete or incorrect' : messageOf(error)),
+    )
+    return 1
+  } finally {
+    end.dispose()
+  }
+}

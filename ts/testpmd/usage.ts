@@ -1,0 +1,41 @@
+/** `vring testpmd --help`. */
+
+export const USAGE = `Usage: vring testpmd [EAL options] -- [testpmd options]
+
+EAL options:
+  --vdev DRIVERn[,key=value...]  add a port; repeat for more. Drivers: net_virtio_user, net_vhost, net_pcap,
+                                 net_null, net_ring
+  -l LIST                        lcores to use, e.g. 0,2-3; the lowest runs the prompt, the others forward
+  --lcores MAP                   the same with the CPUs each may run on, e.g. '0@0,(1-2)@(2,3)'
+  -c MASK                        the same as a hexadecimal mask
+  --main-lcore N                 the lcore that runs the prompt
+  -m MIB                         the most memory that packet buffers may take
+  --no-huge                      ordinary pages (default: hugepages where there are some)
+  --no-pci, --in-memory          accepted: it is so anyway
+  --file-prefix, --huge-dir, --single-file-segments, -n, --log-level, --iova-mode, --socket-mem, --legacy-mem, ...
+                                 accepted; a line says why they have no effect here
+  -v                             show the version
+  -h, --help                     this text
+
+testpmd options:
+  -i, --interactive              show a prompt
+  -a, --auto-start               start forwarding at once, with the prompt
+  --tx-first                     send a burst on every transmit queue first (without the prompt)
+  --forward-mode=MODE            io, macswap, rxonly or txonly (default io)
+  --script FILE.ts               forward with a script in the place of a mode
+  --nb-cores=N                   lcores that forward (default 1)
+  --nb-ports=N                   ports that forward (default all)
+  --port-topology=NAME           paired, chained or loop (default paired)
+  --rxq=N, --txq=N               queues of every port (default 1)
+  --rxd=N, --txd=N               descriptors of every ring (default: the driver's)
+  --burst=N                      packets in a burst, 1 to 512 (default 32)
+  --txpkts=X[,Y...]              bytes of the segments of a txonly packet (default 64)
+  --total-num-mbufs=N            packet buffers (default: by ports and queues)
+  --mbuf-size=N                  bytes of a buffer, 128 bytes of headroom included (default 2176)
+  --max-pkt-len=N                longest frame, 64 to 65535
+  --stats-period=SECONDS         show statistics regularly (without the prompt)
+  --no-flush-rx                  keep what arrived before forwarding starts
+  --no-lsc-interrupt             do not report link changes; check links at start instead
+  --disable-link-check           do not check links at start
+  --numa, --no-numa              accepted; no effect
+`
