@@ -2,7 +2,7 @@
 import type { MempoolHandle } from '../index.js'
 import { native } from './binding.ts'
 import { type Burst, burstError, handleOf, makeBurst } from './burst.ts'
-import { attempt, VringError } from './errors.ts'
+import { attempt, invalid, VringError } from './errors.ts'
 
 /** What to make a {@link Mempool} of. */
 export interface MempoolOptions {
@@ -28,7 +28,7 @@ const forget = new FinalizationRegistry<number>((id) => {
 })
 
 let adopt: (handle: MempoolHandle) => Mempool
-let native_: (mempool: Mempool) => MempoolHandle
+let peek: (mempool: Mempool) => MempoolHandle | undefined
 
 /**
  * One region of shared memory, cut into equal buffers. All packets of a forwarding application live in one mempool.
@@ -54,8 +54,9 @@ export class Mempool implements Disposable {
   #alloc: ((burst: number, wanted: number) => number) | undefined
 
   static {
+    // The constructor takes a handle too; that is for nobody else to know.
     adopt = (handle) => new Mempool(handle as MempoolOptions)
-    native_ = (mempool) => mempool.#open
+    peek = (mempool) => mempool.#handle
   }
 
   /**
@@ -85,21 +86,17 @@ export class Mempool implements Disposable {
   }
 
   get #open(): MempoolHandle {
-    return this.#handle ?? this.#refuse()
-  }
-
-  #refuse(): never {
-    throw new VringError('ERR_VRING_CLOSED', `expected an open mempool, but '${this.name}' was closed; make another one`)
+    return this.#handle ?? refuse(this.name)
   }
 
   /** The whole region: a packet lies at `bytes[burst.addr[i]]` and the `burst.len[i]` bytes from there. */
   get bytes(): Uint8Array {
-    return this.#bytes ?? this.#refuse()
+    return this.#bytes ?? refuse(this.name)
   }
 
   /** The whole region, for numbers of several bytes. */
   get view(): DataView {
-    return this.#view ?? this.#refuse()
+    return this.#view ?? refuse(this.name)
   }
 
   /** Buffers that are free now, those at hand of threads included. Exact while no packet moves. */
@@ -114,7 +111,7 @@ export class Mempool implements Disposable {
    */
   alloc(burst: Burst, n: number): number {
     try {
-      return (this.#alloc ?? this.#refuse())(handleOf(burst), n)
+      return (this.#alloc ?? refuse(this.name))(handleOf(burst), n)
     } catch (error) {
       throw burstError(error, burst, this.alloc)
     }
@@ -174,17 +171,15 @@ export class Mempool implements Disposable {
 /** This thread's object for a pool of the addon's: always the same one while it is in use. */
 export function mempoolFor(handle: MempoolHandle): Mempool {
   const known = pools.get(handle.facts().id)?.deref()
-  return known !== undefined && !isClosed(known) ? known : adopt(handle)
+  return known !== undefined && peek(known) !== undefined ? known : adopt(handle)
 }
 
-function isClosed(mempool: Mempool): boolean {
-  try {
-    native_(mempool)
-    return false
-  } catch {
-    return true
-  }
+/** The addon's object of a mempool. Throws `ERR_VRING_CLOSED`, and `ERR_VRING_INVALID_ARGUMENT` for what is no mempool. */
+export function poolHandleOf(mempool: Mempool): MempoolHandle {
+  if (!((mempool as unknown) instanceof Mempool)) invalid('a Mempool', mempool)
+  return peek(mempool) ?? refuse(mempool.name)
 }
 
-/** The addon's object of a mempool. Throws `ERR_VRING_CLOSED`. */
-export const poolHandleOf = (mempool: Mempool): MempoolHandle => native_(mempool)
+function refuse(name: string): never {
+  throw new VringError('ERR_VRING_CLOSED', `expected an open mempool, but '${name}' was closed; make another one`)
+}

@@ -8,6 +8,8 @@ import { linkLine, macText } from './print/info.ts'
 
 /** How long the ports' links may take to come up where link changes are not reported as events. */
 const LINK_CHECK_MILLISECONDS = 9000
+/** How long a port that connects to its peer may take before the prompt comes without it. */
+const CONNECT_MILLISECONDS = 2000
 const MIB = 1 << 20
 
 /** Ring sizes, burst and per-thread cache that the default number of buffers allows for, a port's queue each. */
@@ -73,7 +75,9 @@ export async function openPorts(
     try {
       const port = await Port.open(vdev, queueConfig(mempool, options))
       ports.push(port)
-      watch(port, vdev, options, output)
+      rememberDevargs(port, vdev)
+      await connect(port, output)
+      watch(port, options, output)
       output.out(`Port ${port.id}: ${macText(port.mac)}\n`)
     } catch (error) {
       for (const port of ports) await closePort(port, output)
@@ -83,10 +87,27 @@ export async function openPorts(
   return ports
 }
 
+/**
+ * A virtio-user port that connects is given a moment to find its peer, so that its link is up when the prompt comes, as it
+ * is in testpmd. Other ports wait for whoever connects to them.
+ */
+async function connect(port: Port, output: Output): Promise<void> {
+  if (port.driver !== 'net_virtio_user' || port.info.details['role'] === 'server') return
+  try {
+    await port.waitForLink(true, { timeout: CONNECT_MILLISECONDS })
+  } catch {
+    output.err(`Port ${port.id}: nobody answers at the other end yet; it goes on trying\n`)
+  }
+}
+
 /** Prints what happens to a port, as testpmd prints events. */
-function watch(port: Port, vdev: string, options: AppOptions, output: Output): void {
-  rememberDevargs(port, vdev)
-  if (options.linkEvents) port.on('link', () => output.out(`\nPort ${port.id}: link state change event\n`))
+function watch(port: Port, options: AppOptions, output: Output): void {
+  let { up } = port.link
+  port.on('link', (status) => {
+    if (status.up === up) return
+    ;({ up } = status)
+    if (options.linkEvents) output.out(`\nPort ${port.id}: link state change event\n`)
+  })
   port.on('error', (error) => output.err(`\nPort ${port.id}: ${messageOf(error)}\n`))
 }
 

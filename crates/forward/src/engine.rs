@@ -124,6 +124,9 @@ fn add(counter: &AtomicU64, n: usize) {
     );
 }
 
+/// Empty turns after which a thread that is not pinned lets others run.
+const IDLE_TURNS: u32 = 64;
+
 /// An engine with its options, checked.
 #[derive(Debug)]
 pub(crate) struct Run {
@@ -189,13 +192,15 @@ impl Run {
         })
     }
 
-    /// Polls until it is told to stop, a limit is reached or a port is closed.
+    /// Polls until it is told to stop, a limit is reached or a port is closed. A thread that shares its processor gives it away when
+    /// there is nothing to do: its peer may be the one that waits for it.
     pub(crate) fn run(
         &self,
         streams: &[Stream],
         counters: &[Counters],
         owner: Owner,
         stop: &AtomicBool,
+        shares: bool,
     ) {
         let mut burst = Burst::new(self.burst);
         let mut left = self.limit;
@@ -213,7 +218,9 @@ impl Run {
                 );
             }
         }
+        let mut idle = 0;
         while left > 0 && !stop.load(Ordering::Relaxed) {
+            let before = left;
             for ((stream, counters), template) in streams.iter().zip(counters).zip(&self.templates)
             {
                 match self.turn(stream, template.as_ref(), counters, owner, &mut burst, left) {
@@ -223,6 +230,11 @@ impl Run {
                         return;
                     }
                 }
+            }
+            idle = if left == before { idle + 1 } else { 0 };
+            if shares && idle >= IDLE_TURNS {
+                idle = 0;
+                std::thread::yield_now();
             }
         }
         for stream in streams {

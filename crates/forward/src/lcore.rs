@@ -113,7 +113,7 @@ impl Lcore {
                 if let Some(cpu) = cpu {
                     pin(cpu);
                 }
-                run.run(&streams, &counters, owner, &stop);
+                run.run(&streams, &counters, owner, &stop, cpu.is_none());
                 drop(finish);
             }
         });

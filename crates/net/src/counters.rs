@@ -10,7 +10,7 @@ pub enum DropReason {
     RxRunt,
     /// The peer sent more than a packet can have.
     RxOversize,
-    /// A record of a capture that cannot be a packet, or was cut when it was captured.
+    /// A record of a capture that cannot be a packet, or within which the capture ends.
     RxTruncated,
     /// Received into the ring, but the port went down before anyone took it.
     RxUnread,
@@ -24,11 +24,13 @@ pub enum DropReason {
     TxUnconfirmed,
     /// The file that it was to be written to cannot be written.
     TxWriteFailed,
+    /// The port has no file to write it to.
+    TxNoFile,
 }
 
 impl DropReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::RxRunt,
         Self::RxOversize,
         Self::RxTruncated,
@@ -38,6 +40,7 @@ impl DropReason {
         Self::TxTooBig,
         Self::TxUnconfirmed,
         Self::TxWriteFailed,
+        Self::TxNoFile,
     ];
 
     /// The name that statistics show.
@@ -53,6 +56,7 @@ impl DropReason {
             Self::TxTooBig => "tx_too_big",
             Self::TxUnconfirmed => "tx_unconfirmed",
             Self::TxWriteFailed => "tx_write_failed",
+            Self::TxNoFile => "tx_no_file",
         }
     }
 }

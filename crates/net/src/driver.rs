@@ -218,6 +218,7 @@ impl<R: DriverRing, const MRG: bool> DriverRx<R, MRG> {
         let room = self.memory.pool.data_room();
         loop {
             let wanted = self.ring.free_descs().min(BATCH);
+            self.ring.prefetch_free(wanted);
             let got = self.memory.pool.alloc_bulk(&mut buffers[..wanted]);
             for &addr in &buffers[..got] {
                 self.ring.push(
@@ -293,6 +294,7 @@ impl<R: DriverRing> DriverTx<R> {
             self.reclaim()?;
             self.reclaim_below = self.ring.free_descs().saturating_sub(PARKED);
         }
+        self.ring.prefetch_free(count);
         let mut tally = Tally::default();
         let (addrs, lens, all_flags) = burst.packets();
         for ((&addr, &len), &packet_flags) in addrs.iter().zip(lens).zip(all_flags) {

@@ -53,7 +53,11 @@ struct Slot {
 unsafe impl Sync for Slot {}
 
 static TABLE: [Slot; SLOTS] = [const {
-    Slot { handle: AtomicU32::new(0), thread: AtomicU64::new(0), held: UnsafeCell::new(None) }
+    Slot {
+        handle: AtomicU32::new(0),
+        thread: AtomicU64::new(0),
+        held: UnsafeCell::new(None),
+    }
 }; SLOTS];
 
 /// Slots that nobody uses, each with the handle that it gets next.
@@ -62,7 +66,12 @@ static FREE: Mutex<Option<Vec<u32>>> = Mutex::new(None);
 fn with_free<R>(f: impl FnOnce(&mut Vec<u32>) -> R) -> R {
     let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
     #[expect(clippy::cast_possible_truncation, reason = "SLOTS is small")]
-    f(free.get_or_insert_with(|| (0..SLOTS as u32).rev().map(|index| index | 1 << SLOT_BITS).collect()))
+    f(free.get_or_insert_with(|| {
+        (0..SLOTS as u32)
+            .rev()
+            .map(|index| index | 1 << SLOT_BITS)
+            .collect()
+    }))
 }
 
 fn slot(handle: u32) -> &'static Slot {
@@ -79,10 +88,16 @@ fn thread(owner: Owner) -> u64 {
 /// # Errors
 /// A burst that is closed, or another thread's.
 #[inline(always)]
-pub fn with<R>(handle: u32, owner: Owner, f: impl FnOnce(&mut Burst, &Held) -> Result<R>) -> Result<R> {
+pub fn with<R>(
+    handle: u32,
+    owner: Owner,
+    f: impl FnOnce(&mut Burst, &Held) -> Result<R>,
+) -> Result<R> {
     let slot = slot(handle);
     // Relaxed: both equal what this thread stored there only if this thread did store it, and did not take it back since.
-    if slot.handle.load(Ordering::Relaxed) != handle || slot.thread.load(Ordering::Relaxed) != thread(owner) {
+    if slot.handle.load(Ordering::Relaxed) != handle
+        || slot.thread.load(Ordering::Relaxed) != thread(owner)
+    {
         return Err(refuse(handle, owner));
     }
     // SAFETY: the slot is this thread's, and in use.
@@ -99,13 +114,18 @@ fn refuse(handle: u32, owner: Owner) -> Error {
     if handle == NO_HANDLE {
         return failure("ERR_VRING_INVALID_ARGUMENT", "expected a Burst");
     }
-    if slot.handle.load(Ordering::Relaxed) == handle && slot.thread.load(Ordering::Relaxed) != thread(owner) {
+    if slot.handle.load(Ordering::Relaxed) == handle
+        && slot.thread.load(Ordering::Relaxed) != thread(owner)
+    {
         return failure(
             "ERR_VRING_WRONG_THREAD",
             "expected a burst of this thread, got another thread's; make one here with mempool.createBurst()",
         );
     }
-    failure("ERR_VRING_CLOSED", "expected a burst that is open, but it was closed; make another with mempool.createBurst()")
+    failure(
+        "ERR_VRING_CLOSED",
+        "expected a burst that is open, but it was closed; make another with mempool.createBurst()",
+    )
 }
 
 /// A new burst.
@@ -144,19 +164,46 @@ pub fn create<'env>(env: &'env Env, pool: &Arc<Mempool>, capacity: u32) -> Resul
     }
     let owner = isolate::current(env)?.owner;
     let handle = with_free(Vec::pop).ok_or_else(|| {
-        failure("ERR_VRING_TOO_MANY_BURSTS", format!("expected at most {SLOTS} bursts at a time; close those that are not used"))
+        failure(
+            "ERR_VRING_TOO_MANY_BURSTS",
+            format!("expected at most {SLOTS} bursts at a time; close those that are not used"),
+        )
     })?;
     let burst = Burst::new(capacity as usize);
-    let (words, bytes) = (burst.as_ptr(), size_of::<u32>() * Burst::word_count(capacity as usize));
+    let (words, bytes) = (
+        burst.as_ptr(),
+        size_of::<u32>() * Burst::word_count(capacity as usize),
+    );
     let arrays = Arc::new(Arrays(UnsafeCell::new(burst)));
     let slot = slot(handle);
     // SAFETY: the handle came from the free list, so nobody else uses the slot.
-    unsafe { *slot.held.get() = Some(Held { arrays: arrays.clone(), pool: pool.clone(), pool_id: pool.id() }) };
+    unsafe {
+        *slot.held.get() = Some(Held {
+            arrays: arrays.clone(),
+            pool: pool.clone(),
+            pool_id: pool.id(),
+        })
+    };
     slot.thread.store(thread(owner), Ordering::Relaxed);
     slot.handle.store(handle, Ordering::Relaxed);
     // SAFETY: the words live as long as `arrays`. If this fails, dropping `Showing` closes the slot.
-    let memory = unsafe { shown::show(env, words.cast(), bytes, Showing { handle, owner, _arrays: arrays })? };
-    Ok(NewBurst { handle, capacity, memory })
+    let memory = unsafe {
+        shown::show(
+            env,
+            words.cast(),
+            bytes,
+            Showing {
+                handle,
+                owner,
+                _arrays: arrays,
+            },
+        )?
+    };
+    Ok(NewBurst {
+        handle,
+        capacity,
+        memory,
+    })
 }
 
 /// Frees the packets and the slot. Does nothing for a burst that is closed, or another thread's.
@@ -178,7 +225,11 @@ fn close(handle: u32, owner: Owner) {
     let next = handle.wrapping_add(1 << SLOT_BITS);
     let wrapped = next >> SLOT_BITS == 0 || next >> SLOT_BITS == NO_HANDLE >> SLOT_BITS;
     #[expect(clippy::cast_possible_truncation, reason = "SLOTS is small")]
-    let next = if wrapped { handle % SLOTS as u32 | 1 << SLOT_BITS } else { next };
+    let next = if wrapped {
+        handle % SLOTS as u32 | 1 << SLOT_BITS
+    } else {
+        next
+    };
     with_free(|free| free.push(next));
 }
 
@@ -213,7 +264,8 @@ impl Callable for Drop1 {
             }
             let (addrs, lens, flags) = burst.arrays_mut();
             held.pool.free_packet(addrs[index], flags[index]);
-            (addrs[index], lens[index], flags[index]) = (addrs[len - 1], lens[len - 1], flags[len - 1]);
+            (addrs[index], lens[index], flags[index]) =
+                (addrs[len - 1], lens[len - 1], flags[len - 1]);
             burst.set_len(len - 1);
             Ok(1)
         })
@@ -242,7 +294,11 @@ impl Callable for Alloc {
             if held.pool_id != self.pool.id() {
                 return Err(failure(
                     "ERR_VRING_WRONG_MEMPOOL",
-                    format!("expected a burst of mempool '{}', got one of '{}'", self.pool.name(), held.pool.name()),
+                    format!(
+                        "expected a burst of mempool '{}', got one of '{}'",
+                        self.pool.name(),
+                        held.pool.name()
+                    ),
                 ));
             }
             let len = burst.len();
@@ -272,7 +328,10 @@ pub struct BurstFunctions<'env> {
 #[napi(catch_unwind)]
 pub fn burst_functions(env: &Env) -> Result<BurstFunctions<'_>> {
     let owner = isolate::current(env)?.owner;
-    Ok(BurstFunctions { free: hot::bind(env, Free(owner))?, drop: hot::bind(env, Drop1(owner))? })
+    Ok(BurstFunctions {
+        free: hot::bind(env, Free(owner))?,
+        drop: hot::bind(env, Drop1(owner))?,
+    })
 }
 
 /// Frees the packets of a burst and its handle. Closing twice is no error.

@@ -42,10 +42,17 @@ pub struct DeviceFacts {
 /// All drivers with their arguments.
 #[napi(catch_unwind)]
 pub fn driver_table() -> Vec<DriverFacts> {
-    let arg = |arg: &vring_port::DevargInfo| DevargFacts { key: arg.key.to_owned(), help: arg.help.to_owned() };
+    let arg = |arg: &vring_port::DevargInfo| DevargFacts {
+        key: arg.key.to_owned(),
+        help: arg.help.to_owned(),
+    };
     let drivers = DRIVERS.iter().map(|driver| DriverFacts {
         name: driver.name.to_owned(),
-        aliases: driver.aliases.iter().map(|&alias| alias.to_owned()).collect(),
+        aliases: driver
+            .aliases
+            .iter()
+            .map(|&alias| alias.to_owned())
+            .collect(),
         help: driver.help.to_owned(),
         args: driver.args.iter().map(arg).collect(),
     });
@@ -56,8 +63,15 @@ pub fn driver_table() -> Vec<DriverFacts> {
 #[napi(catch_unwind)]
 pub fn parse_device(text: String) -> Result<DeviceFacts> {
     let device = Device::parse(&text).map_err(coded)?;
-    let args = device.args().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    Ok(DeviceFacts { name: device.name, driver: device.driver.name.to_owned(), args })
+    let args = device
+        .args()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect();
+    Ok(DeviceFacts {
+        name: device.name,
+        driver: device.driver.name.to_owned(),
+        args,
+    })
 }
 
 /// A device as a string, or as a name and arguments.

@@ -68,7 +68,10 @@ pub fn check(status: napi::sys::napi_status, what: &str) -> Result<()> {
     if status == napi::sys::Status::napi_ok {
         Ok(())
     } else {
-        Err(failure("ERR_VRING_INTERNAL", format!("{what} failed with N-API status {status}")))
+        Err(failure(
+            "ERR_VRING_INTERNAL",
+            format!("{what} failed with N-API status {status}"),
+        ))
     }
 }
 
@@ -85,6 +88,9 @@ pub struct Failure {
 impl Failure {
     /// Of any error with a code.
     pub fn of(error: &impl Coded) -> Self {
-        Self { code: error.code().to_owned(), message: error.to_string() }
+        Self {
+            code: error.code().to_owned(),
+            message: error.to_string(),
+        }
     }
 }

@@ -39,7 +39,10 @@ pub fn current(env: &Env) -> Result<Rc<Isolate>> {
     });
     let argument = Rc::into_raw(isolate.clone()).cast_mut().cast();
     // SAFETY: the hook gets the reference that is counted for it here, once, on this thread.
-    check(unsafe { sys::napi_add_env_cleanup_hook(env.raw(), Some(end), argument) }, "napi_add_env_cleanup_hook")?;
+    check(
+        unsafe { sys::napi_add_env_cleanup_hook(env.raw(), Some(end), argument) },
+        "napi_add_env_cleanup_hook",
+    )?;
     CURRENT.set(Some(isolate.clone()));
     Ok(isolate)
 }
@@ -49,25 +52,46 @@ unsafe extern "C" fn end(argument: *mut c_void) {
     let isolate = unsafe { Rc::from_raw(argument.cast::<Isolate>()) };
     // Another environment on this thread would get an isolate of its own.
     CURRENT.set(None);
-    isolate.lcores.take().iter().filter_map(Weak::upgrade).for_each(|lcore| lcore.stop());
-    isolate.ports.take().iter().filter_map(Weak::upgrade).for_each(|port| port.close());
-    isolate.queues.take().iter().filter_map(WeakQueue::upgrade).for_each(|queue| queue.release(isolate.owner));
+    isolate
+        .lcores
+        .take()
+        .iter()
+        .filter_map(Weak::upgrade)
+        .for_each(|lcore| lcore.stop());
+    isolate
+        .ports
+        .take()
+        .iter()
+        .filter_map(Weak::upgrade)
+        .for_each(|port| port.close());
+    isolate
+        .queues
+        .take()
+        .iter()
+        .filter_map(WeakQueue::upgrade)
+        .for_each(|queue| queue.release(isolate.owner));
 }
 
 impl Isolate {
     /// The queue's claim ends with this thread at the latest.
     pub fn uses(&self, queue: &AnyQueue) {
-        remember(&self.queues, queue.downgrade(), |weak| weak.upgrade().is_some());
+        remember(&self.queues, queue.downgrade(), |weak| {
+            weak.upgrade().is_some()
+        });
     }
 
     /// The port was opened by this thread, and closes with it at the latest.
     pub fn opened(&self, port: &Arc<Port>) {
-        remember(&self.ports, Arc::downgrade(port), |weak| weak.strong_count() > 0);
+        remember(&self.ports, Arc::downgrade(port), |weak| {
+            weak.strong_count() > 0
+        });
     }
 
     /// The lcore was made by this thread, and stops with it at the latest.
     pub fn made(&self, lcore: &Arc<Lcore>) {
-        remember(&self.lcores, Arc::downgrade(lcore), |weak| weak.strong_count() > 0);
+        remember(&self.lcores, Arc::downgrade(lcore), |weak| {
+            weak.strong_count() > 0
+        });
     }
 }
 

@@ -45,8 +45,12 @@ pub struct StreamRequest<'env> {
 impl StreamRequest<'_> {
     fn stream(&self) -> Result<Stream> {
         let mac = |bytes: &[u8]| {
-            <[u8; 6]>::try_from(bytes)
-                .map_err(|_| failure("ERR_VRING_INVALID_ARGUMENT", "expected an Ethernet address of 6 bytes"))
+            <[u8; 6]>::try_from(bytes).map_err(|_| {
+                failure(
+                    "ERR_VRING_INVALID_ARGUMENT",
+                    "expected an Ethernet address of 6 bytes",
+                )
+            })
         };
         let rx = self.rx.as_ref().and_then(|handle| match handle.queue() {
             AnyQueue::Rx(queue) => Some(queue.clone()),
@@ -56,7 +60,12 @@ impl StreamRequest<'_> {
             AnyQueue::Tx(queue) => Some(queue.clone()),
             AnyQueue::Rx(_) => None,
         });
-        Ok(Stream { rx, tx, src: mac(&self.src)?, dst: mac(&self.dst)? })
+        Ok(Stream {
+            rx,
+            tx,
+            src: mac(&self.src)?,
+            dst: mac(&self.dst)?,
+        })
     }
 }
 
@@ -79,15 +88,26 @@ pub struct LcoreHandle {
 
 fn whole(what: &str, value: f64) -> Result<u64> {
     if value.fract() == 0.0 && (0.0..9.007_199_254_740_992e15).contains(&value) {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked right before")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "checked right before"
+        )]
         return Ok(value as u64);
     }
-    Err(failure("ERR_VRING_OUT_OF_RANGE", format!("expected {what} to be a whole number, got {value}")))
+    Err(failure(
+        "ERR_VRING_OUT_OF_RANGE",
+        format!("expected {what} to be a whole number, got {value}"),
+    ))
 }
 
 fn narrow<T: TryFrom<u64>>(what: &str, value: f64) -> Result<T> {
-    T::try_from(whole(what, value)?)
-        .map_err(|_| failure("ERR_VRING_OUT_OF_RANGE", format!("expected a smaller {what}, got {value}")))
+    T::try_from(whole(what, value)?).map_err(|_| {
+        failure(
+            "ERR_VRING_OUT_OF_RANGE",
+            format!("expected a smaller {what}, got {value}"),
+        )
+    })
 }
 
 /// Makes an lcore.
@@ -105,7 +125,10 @@ impl LcoreHandle {
     #[napi(catch_unwind)]
     pub fn start(&self, request: EngineRequest, streams: Vec<StreamRequest<'_>>) -> Result<()> {
         let engine = Engine::from_name(&request.engine).ok_or_else(|| {
-            let message = format!("expected an engine of io, macswap, rxonly, txonly, got '{}'", request.engine);
+            let message = format!(
+                "expected an engine of io, macswap, rxonly, txonly, got '{}'",
+                request.engine
+            );
             failure("ERR_VRING_UNKNOWN_ENGINE", message)
         })?;
         let mut options = EngineOptions::default();
@@ -113,7 +136,10 @@ impl LcoreHandle {
             options.burst = narrow("burst", burst)?;
         }
         if let Some(txpkts) = request.txpkts {
-            options.txpkts = txpkts.into_iter().map(|len| narrow("txpkts", len)).collect::<Result<_>>()?;
+            options.txpkts = txpkts
+                .into_iter()
+                .map(|len| narrow("txpkts", len))
+                .collect::<Result<_>>()?;
         }
         if let Some(limit) = request.limit {
             options.limit = Some(whole("limit", limit)?);
@@ -121,7 +147,10 @@ impl LcoreHandle {
         if let Some(bursts) = request.first_bursts {
             options.first_bursts = narrow("firstBursts", bursts)?;
         }
-        let streams = streams.iter().map(StreamRequest::stream).collect::<Result<_>>()?;
+        let streams = streams
+            .iter()
+            .map(StreamRequest::stream)
+            .collect::<Result<_>>()?;
         self.lcore.start(engine, streams, &options).map_err(coded)
     }
 

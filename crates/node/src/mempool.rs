@@ -58,9 +58,16 @@ pub struct MempoolHandle {
 fn whole(what: &str, value: Option<f64>, default: usize) -> Result<usize> {
     match value {
         None => Ok(default),
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked right before")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "checked right before"
+        )]
         Some(n) if n.fract() == 0.0 && (0.0..9e15).contains(&n) => Ok(n as usize),
-        Some(n) => Err(failure("ERR_VRING_OUT_OF_RANGE", format!("expected {what} to be a whole number, got {n}"))),
+        Some(n) => Err(failure(
+            "ERR_VRING_OUT_OF_RANGE",
+            format!("expected {what} to be a whole number, got {n}"),
+        )),
     }
 }
 
@@ -70,9 +77,10 @@ fn pages(text: Option<&str>) -> Result<Pages> {
         Some("4K") => Ok(Pages::Base),
         Some("2M") => Ok(Pages::Huge2M),
         Some("1G") => Ok(Pages::Huge1G),
-        Some(got) => {
-            Err(failure("ERR_VRING_OUT_OF_RANGE", format!("expected pages to be auto, 4K, 2M or 1G, got '{got}'")))
-        }
+        Some(got) => Err(failure(
+            "ERR_VRING_OUT_OF_RANGE",
+            format!("expected pages to be auto, 4K, 2M or 1G, got '{got}'"),
+        )),
     }
 }
 
@@ -138,7 +146,14 @@ impl MempoolHandle {
     pub fn segments<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
         let meta = self.pool.meta();
         // SAFETY: the words are atomics, which may be written through a shared reference; they live as long as the pool.
-        unsafe { shown::show(env, meta.as_ptr().cast_mut().cast(), size_of_val::<[SegMeta]>(meta), self.pool.clone()) }
+        unsafe {
+            shown::show(
+                env,
+                meta.as_ptr().cast_mut().cast(),
+                size_of_val::<[SegMeta]>(meta),
+                self.pool.clone(),
+            )
+        }
     }
 
     /// A burst of this pool for this isolate.
@@ -148,8 +163,14 @@ impl MempoolHandle {
     }
 
     /// The function that appends fresh packets to a burst: `(burst, wanted) => got`.
-    #[napi(catch_unwind, ts_return_type = "(burst: number, wanted: number) => number")]
+    #[napi(
+        catch_unwind,
+        ts_return_type = "(burst: number, wanted: number) => number"
+    )]
     pub fn alloc_function<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
-        hot::bind(env, Alloc::new(self.pool.clone(), isolate::current(env)?.owner))
+        hot::bind(
+            env,
+            Alloc::new(self.pool.clone(), isolate::current(env)?.owner),
+        )
     }
 }

@@ -28,7 +28,11 @@ const UV_READABLE: c_int = 1;
 unsafe extern "C" {
     fn uv_handle_size(kind: c_int) -> usize;
     fn uv_poll_init(uv_loop: *mut c_void, handle: *mut UvPoll, fd: c_int) -> c_int;
-    fn uv_poll_start(handle: *mut UvPoll, events: c_int, callback: unsafe extern "C" fn(*mut UvPoll, c_int, c_int)) -> c_int;
+    fn uv_poll_start(
+        handle: *mut UvPoll,
+        events: c_int,
+        callback: unsafe extern "C" fn(*mut UvPoll, c_int, c_int),
+    ) -> c_int;
     fn uv_poll_stop(handle: *mut UvPoll) -> c_int;
     fn uv_close(handle: *mut UvPoll, callback: unsafe extern "C" fn(*mut UvPoll));
     fn uv_ref(handle: *mut UvPoll);
@@ -87,7 +91,10 @@ unsafe extern "C" fn closed(handle: *mut UvPoll) {
 }
 
 /// The environment ends: an open handle would abort the process.
-unsafe extern "C" fn environment_ends(_hook: sys::napi_async_cleanup_hook_handle, argument: *mut c_void) {
+unsafe extern "C" fn environment_ends(
+    _hook: sys::napi_async_cleanup_hook_handle,
+    argument: *mut c_void,
+) {
     // SAFETY: the hook is removed in `closed`, so the handle's count of the Rc is still there.
     let inner = unsafe { &*argument.cast::<Inner>() };
     inner.close();
@@ -111,7 +118,8 @@ unsafe extern "C" fn readable(handle: *mut UvPoll, _status: c_int, _events: c_in
 /// Calls the function behind the reference and deletes the reference.
 fn call(env: sys::napi_env, reference: sys::napi_ref) {
     let mut scope = ptr::null_mut();
-    let (mut function, mut receiver, mut result) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
+    let (mut function, mut receiver, mut result) =
+        (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
     // SAFETY: this is the environment's thread, outside of any JavaScript; all values live in the scope that is opened here.
     unsafe {
         if sys::napi_open_handle_scope(env, &raw mut scope) != sys::Status::napi_ok {
@@ -120,8 +128,15 @@ fn call(env: sys::napi_env, reference: sys::napi_ref) {
         sys::napi_get_reference_value(env, reference, &raw mut function);
         sys::napi_delete_reference(env, reference);
         sys::napi_get_global(env, &raw mut receiver);
-        let called =
-            sys::napi_make_callback(env, ptr::null_mut(), receiver, function, 0, ptr::null(), &raw mut result);
+        let called = sys::napi_make_callback(
+            env,
+            ptr::null_mut(),
+            receiver,
+            function,
+            0,
+            ptr::null(),
+            &raw mut result,
+        );
         if called == sys::Status::napi_pending_exception {
             let mut thrown = ptr::null_mut();
             sys::napi_get_and_clear_last_exception(env, &raw mut thrown);
@@ -140,11 +155,18 @@ pub struct Waiter {
 impl Waiter {
     /// Watches a duplicate of the descriptor. It keeps the event loop alive only while it is armed, and not after `unref`.
     pub fn new(env: &Env, fd: BorrowedFd<'_>) -> Result<Self> {
-        let fd = rustix::io::fcntl_dupfd_cloexec(fd, 0)
-            .map_err(|e| failure("ERR_VRING_SYSTEM", format!("cannot duplicate a file descriptor: {e}")))?;
+        let fd = rustix::io::fcntl_dupfd_cloexec(fd, 0).map_err(|e| {
+            failure(
+                "ERR_VRING_SYSTEM",
+                format!("cannot duplicate a file descriptor: {e}"),
+            )
+        })?;
         let mut uv_loop = ptr::null_mut();
         // SAFETY: fills a pointer of ours.
-        check(unsafe { sys::napi_get_uv_event_loop(env.raw(), &raw mut uv_loop) }, "napi_get_uv_event_loop")?;
+        check(
+            unsafe { sys::napi_get_uv_event_loop(env.raw(), &raw mut uv_loop) },
+            "napi_get_uv_event_loop",
+        )?;
         // SAFETY: a pure function.
         let size = unsafe { uv_handle_size(UV_POLL) };
         let inner = Rc::new(Inner {
@@ -166,7 +188,12 @@ impl Waiter {
         // SAFETY: the handle's own count of the Rc, which `closed` takes back. The hook is gone by then.
         unsafe {
             (*handle).data = counted;
-            sys::napi_add_async_cleanup_hook(env.raw(), Some(environment_ends), counted, &raw mut hook);
+            sys::napi_add_async_cleanup_hook(
+                env.raw(),
+                Some(environment_ends),
+                counted,
+                &raw mut hook,
+            );
         }
         inner.hook.set(hook);
         Ok(Self { inner })
@@ -185,11 +212,18 @@ impl Waiter {
         inner.forget_callback();
         let mut reference = ptr::null_mut();
         // SAFETY: a value of this call's scope.
-        check(unsafe { sys::napi_create_reference(env.raw(), callback.raw(), 1, &raw mut reference) }, "napi_create_reference")?;
+        check(
+            unsafe { sys::napi_create_reference(env.raw(), callback.raw(), 1, &raw mut reference) },
+            "napi_create_reference",
+        )?;
         inner.callback.set(reference);
         // SAFETY: an initialised handle that is not closing.
         let status = unsafe { uv_poll_start(inner.handle(), UV_READABLE, readable) };
-        if status == 0 { Ok(()) } else { Err(uv_failure("uv_poll_start", status)) }
+        if status == 0 {
+            Ok(())
+        } else {
+            Err(uv_failure("uv_poll_start", status))
+        }
     }
 
     /// Does not call the function any more.
@@ -228,5 +262,8 @@ impl Drop for Waiter {
 fn uv_failure(call: &str, status: c_int) -> crate::error::Error {
     // SAFETY: a static string for every number.
     let text = unsafe { std::ffi::CStr::from_ptr(uv_strerror(status)) };
-    failure("ERR_VRING_SYSTEM", format!("{call} failed: {}", text.to_string_lossy()))
+    failure(
+        "ERR_VRING_SYSTEM",
+        format!("{call} failed: {}", text.to_string_lossy()),
+    )
 }

@@ -8,7 +8,7 @@ use napi_derive::napi;
 use vring_port::{Device, LinkStatus, Port, PortConfig, PortEvent};
 
 use crate::devargs::{DeviceRequest, device};
-use crate::error::{Failure, Result, coded, failure, internal};
+use crate::error::{Failure, Result, failure, internal};
 use crate::isolate;
 use crate::mempool::MempoolHandle;
 use crate::poll::Waiter;
@@ -66,11 +66,18 @@ pub struct PortRequest {
 }
 
 fn u16_of(what: &str, value: f64) -> Result<u16> {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked right here")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked right here"
+    )]
     if value.fract() == 0.0 && (0.0..=65535.0).contains(&value) {
         return Ok(value as u16);
     }
-    Err(failure("ERR_VRING_OUT_OF_RANGE", format!("expected {what} to be a whole number from 0 to 65535, got {value}")))
+    Err(failure(
+        "ERR_VRING_OUT_OF_RANGE",
+        format!("expected {what} to be a whole number from 0 to 65535, got {value}"),
+    ))
 }
 
 /// The link.
@@ -84,7 +91,10 @@ pub struct LinkFacts {
 
 impl From<LinkStatus> for LinkFacts {
     fn from(link: LinkStatus) -> Self {
-        Self { up: link.up, speed: link.speed }
+        Self {
+            up: link.up,
+            speed: link.speed,
+        }
     }
 }
 
@@ -126,10 +136,22 @@ fn mac_text(mac: [u8; 6]) -> String {
 impl From<PortEvent> for EventFacts {
     fn from(event: PortEvent) -> Self {
         match event {
-            PortEvent::Link(link) => Self { link: Some(link.into()), ..Self::default() },
-            PortEvent::Error(error) => Self { error: Some(Failure::of(&error)), ..Self::default() },
-            PortEvent::Rarp(mac) => Self { rarp: Some(mac_text(mac)), ..Self::default() },
-            PortEvent::Mtu(mtu) => Self { mtu: Some(mtu.into()), ..Self::default() },
+            PortEvent::Link(link) => Self {
+                link: Some(link.into()),
+                ..Self::default()
+            },
+            PortEvent::Error(error) => Self {
+                error: Some(Failure::of(&error)),
+                ..Self::default()
+            },
+            PortEvent::Rarp(mac) => Self {
+                rarp: Some(mac_text(mac)),
+                ..Self::default()
+            },
+            PortEvent::Mtu(mtu) => Self {
+                mtu: Some(mtu.into()),
+                ..Self::default()
+            },
         }
     }
 }
@@ -152,8 +174,13 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
         .map_err(|e| failure("ERR_VRING_SYSTEM", format!("cannot start a thread: {e}")))
 }
 
-fn open_on_this_thread(device: &Device, config: &PortConfig) -> std::result::Result<Arc<Port>, Failure> {
-    vring_port::open(device, config).map(Arc::new).map_err(|error| Failure::of(&error))
+fn open_on_this_thread(
+    device: &Device,
+    config: &PortConfig,
+) -> std::result::Result<Arc<Port>, Failure> {
+    vring_port::open(device, config)
+        .map(Arc::new)
+        .map_err(|error| Failure::of(&error))
 }
 
 /// Opens a device. Settles with the port, or with why not.
@@ -180,10 +207,19 @@ pub fn open_port<'env>(
         deferred.resolve(move |env| {
             Ok(match opened {
                 Ok(port) => {
-                    isolate::current(&env).map_err(|e| napi::Error::from_reason(e.reason.clone()))?.opened(&port);
-                    #[expect(clippy::cast_possible_truncation, reason = "as many as there are ports")]
+                    isolate::current(&env)
+                        .map_err(|e| napi::Error::from_reason(e.reason.clone()))?
+                        .opened(&port);
+                    #[expect(
+                        clippy::cast_possible_truncation,
+                        reason = "as many as there are ports"
+                    )]
                     let id = seat.0 as u32;
-                    Either::A(PortHandle { port, id, seat: Arc::new(Mutex::new(Some(seat))) })
+                    Either::A(PortHandle {
+                        port,
+                        id,
+                        seat: Arc::new(Mutex::new(Some(seat))),
+                    })
                 }
                 Err(failure) => Either::B(failure),
             })
@@ -240,20 +276,32 @@ impl PortHandle {
             rx_desc: info.rx_desc.into(),
             tx_desc: info.tx_desc.into(),
             features: info.features.iter().map(|&name| name.to_owned()).collect(),
-            details: info.details.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+            details: info
+                .details
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value))
+                .collect(),
         }
     }
 
     /// Its receive queues, for this isolate.
     #[napi(catch_unwind)]
     pub fn rx_queues(&self, env: Env) -> Result<Vec<QueueHandle>> {
-        self.port.rx_queues().iter().map(|queue| QueueHandle::of(&env, AnyQueue::Rx(queue.clone()))).collect()
+        self.port
+            .rx_queues()
+            .iter()
+            .map(|queue| QueueHandle::of(&env, AnyQueue::Rx(queue.clone())))
+            .collect()
     }
 
     /// Its transmit queues, for this isolate.
     #[napi(catch_unwind)]
     pub fn tx_queues(&self, env: Env) -> Result<Vec<QueueHandle>> {
-        self.port.tx_queues().iter().map(|queue| QueueHandle::of(&env, AnyQueue::Tx(queue.clone()))).collect()
+        self.port
+            .tx_queues()
+            .iter()
+            .map(|queue| QueueHandle::of(&env, AnyQueue::Tx(queue.clone())))
+            .collect()
     }
 
     /// Wakes when there are events.
@@ -265,7 +313,12 @@ impl PortHandle {
     /// Takes the events that have come.
     #[napi(catch_unwind)]
     pub fn drain(&self) -> Vec<EventFacts> {
-        self.port.events().drain().into_iter().map(EventFacts::from).collect()
+        self.port
+            .events()
+            .drain()
+            .into_iter()
+            .map(EventFacts::from)
+            .collect()
     }
 
     /// Closes it; settles when it is closed. Its name and number are free then.

@@ -111,7 +111,11 @@ struct Poll<Q> {
 #[cold]
 fn wrong_pool(queue: &str, expected: &Mempool, got: &Mempool) -> crate::error::Error {
     let (expected, got) = (expected.name().to_owned(), got.name().to_owned());
-    coded(PortError::WrongMempool { queue: queue.to_owned(), expected, got })
+    coded(PortError::WrongMempool {
+        queue: queue.to_owned(),
+        expected,
+        got,
+    })
 }
 
 /// Receiving and sending look the same from here: a burst goes in, a count comes out.
@@ -124,10 +128,20 @@ macro_rules! callable {
             fn call(&self, handle: u32, _: u32) -> Result<u32> {
                 burst::with(handle, self.owner, |burst, held| {
                     if held.pool_id != self.pool_id {
-                        return Err(wrong_pool(self.queue.label(), self.queue.pool(), &held.pool));
+                        return Err(wrong_pool(
+                            self.queue.label(),
+                            self.queue.pool(),
+                            &held.pool,
+                        ));
                     }
-                    #[expect(clippy::cast_possible_truncation, reason = "at most the burst's capacity")]
-                    self.queue.burst(self.owner, burst).map(|count| count as u32).map_err(coded)
+                    #[expect(
+                        clippy::cast_possible_truncation,
+                        reason = "at most the burst's capacity"
+                    )]
+                    self.queue
+                        .burst(self.owner, burst)
+                        .map(|count| count as u32)
+                        .map_err(coded)
                 })
             }
         }
@@ -247,7 +261,8 @@ impl QueueHandle {
     #[napi(catch_unwind)]
     pub fn count_unhandled(&self, packets: u32) -> Result<()> {
         self.receiving()?.claim(self.isolate.owner).map_err(coded)?;
-        self.receiving()?.count_drop(DropReason::RxUnhandled, u64::from(packets));
+        self.receiving()?
+            .count_drop(DropReason::RxUnhandled, u64::from(packets));
         Ok(())
     }
 
@@ -264,7 +279,11 @@ impl QueueHandle {
     #[napi(catch_unwind)]
     pub fn stats(&self) -> QueueCounters {
         let stats = self.queue.stats();
-        let drops = stats.drops.into_iter().map(|(name, count)| (name.to_owned(), count as f64)).collect();
+        let drops = stats
+            .drops
+            .into_iter()
+            .map(|(name, count)| (name.to_owned(), count as f64))
+            .collect();
         QueueCounters {
             packets: stats.packets as f64,
             bytes: stats.bytes as f64,

@@ -16,7 +16,12 @@ const NO_SHARING: &str = "expected a JavaScript runtime that can show native mem
 ///
 /// # Safety
 /// The bytes stay mapped and writable as long as `owner` lives.
-pub unsafe fn show<T: 'static>(env: &Env, base: *mut u8, len: usize, owner: T) -> Result<Unknown<'_>> {
+pub unsafe fn show<T: 'static>(
+    env: &Env,
+    base: *mut u8,
+    len: usize,
+    owner: T,
+) -> Result<Unknown<'_>> {
     let hint: *mut c_void = Box::into_raw(Box::new(owner)).cast();
     let mut buffer = ptr::null_mut();
     // SAFETY: `hint` is a box of T, which the finalizer takes it for. When the call fails, nobody else knows the box.
@@ -34,7 +39,10 @@ pub unsafe fn show<T: 'static>(env: &Env, base: *mut u8, len: usize, owner: T) -
             return Err(failure("ERR_VRING_NO_SHARED_MEMORY", NO_SHARING));
         }
         let (mut seen, mut bytes) = (ptr::null_mut(), 0);
-        check(sys::napi_get_arraybuffer_info(env.raw(), buffer, &raw mut seen, &raw mut bytes), "napi_get_arraybuffer_info")?;
+        check(
+            sys::napi_get_arraybuffer_info(env.raw(), buffer, &raw mut seen, &raw mut bytes),
+            "napi_get_arraybuffer_info",
+        )?;
         if seen != base.cast() || bytes != len {
             return Err(failure("ERR_VRING_NO_SHARED_MEMORY", NO_SHARING));
         }
@@ -51,5 +59,8 @@ unsafe extern "C" fn finalize<T>(_env: sys::napi_env, _data: *mut c_void, hint: 
 #[napi(catch_unwind, ts_args_type = "buffer: ArrayBuffer")]
 pub fn detach(env: Env, buffer: Unknown<'_>) -> Result<()> {
     // SAFETY: a value of this call's scope; N-API checks that it is an ArrayBuffer.
-    check(unsafe { sys::napi_detach_arraybuffer(env.raw(), buffer.raw()) }, "napi_detach_arraybuffer")
+    check(
+        unsafe { sys::napi_detach_arraybuffer(env.raw(), buffer.raw()) },
+        "napi_detach_arraybuffer",
+    )
 }

@@ -38,7 +38,14 @@ pub fn hand_over(queue: &AnyQueue, from: Owner) -> Result<u32> {
     let token = Owner::new();
     queue.claim(token).map_err(coded)?;
     let id = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    pending.insert(id, Pending { queue: queue.clone(), from, token });
+    pending.insert(
+        id,
+        Pending {
+            queue: queue.clone(),
+            from,
+            token,
+        },
+    );
     Ok(id)
 }
 
@@ -52,8 +59,15 @@ pub fn adopt(id: u32, receives: bool, to: Owner) -> Result<AnyQueue> {
         ));
     };
     if found.queue.receives() != receives {
-        let (wanted, other) = if receives { ("a receive", "TxQueue.adopt()") } else { ("a transmit", "RxQueue.adopt()") };
-        return Err(failure("ERR_VRING_TOKEN", format!("expected the token of {wanted} queue; for this one use {other}")));
+        let (wanted, other) = if receives {
+            ("a receive", "TxQueue.adopt()")
+        } else {
+            ("a transmit", "RxQueue.adopt()")
+        };
+        return Err(failure(
+            "ERR_VRING_TOKEN",
+            format!("expected the token of {wanted} queue; for this one use {other}"),
+        ));
     }
     let Pending { queue, token, .. } = pending.remove(&id).expect("found right above");
     queue.release(token);

@@ -76,7 +76,9 @@ impl Device {
 
     /// Keys and values, in order.
     pub fn args(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.args.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+        self.args
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
     /// The values of an argument, in order.

@@ -37,6 +37,10 @@ pub trait RxPath: Path {
     fn rx(&mut self, burst: &mut Burst, counters: &Counters) -> Result<Tally, RingFault>;
     /// Asks the peer for notifications, or for none. Returns true when packets came in meanwhile: do not sleep.
     fn want_wake(&mut self, on: bool) -> bool;
+    /// Nothing will ever come again.
+    fn finished(&self) -> bool {
+        false
+    }
 }
 
 /// Transmits.
@@ -352,7 +356,8 @@ impl<P: Path + ?Sized> Queue<P> {
         if self.owner.load(Ordering::Relaxed) != who.0 {
             self.claim(who)?;
         }
-        let Some(mut slot) = self.slot.try_lock() else {
+        // SAFETY: an owner is used by one thread at a time, and this one has the queue.
+        let Some(mut slot) = (unsafe { self.slot.try_lock() }) else {
             return Ok(0);
         };
         let slot = &mut *slot;
@@ -419,13 +424,18 @@ impl RxQueue {
     pub fn arm(&self, who: Owner) -> Result<bool, PortError> {
         self.claim(who)?;
         self.drain_wake();
-        let pending = self
-            .slot
-            .lock()
+        // SAFETY: as in run.
+        let pending = unsafe { self.slot.lock_as_owner() }
             .path
             .as_deref_mut()
             .is_some_and(|path| path.want_wake(true));
         Ok(pending || self.is_closed())
+    }
+
+    /// Whether nothing will ever come again: the capture is through. Known from the burst on that found no more.
+    #[must_use]
+    pub fn finished(&self) -> bool {
+        self.with_path(|path| path.finished()).unwrap_or(false)
     }
 
     /// After sleeping: asks the peer not to notify, since we poll.
@@ -435,7 +445,8 @@ impl RxQueue {
     pub fn disarm(&self, who: Owner) -> Result<(), PortError> {
         self.claim(who)?;
         self.drain_wake();
-        if let Some(path) = self.slot.lock().path.as_deref_mut() {
+        // SAFETY: as in run.
+        if let Some(path) = unsafe { self.slot.lock_as_owner() }.path.as_deref_mut() {
             path.want_wake(false);
         }
         Ok(())
@@ -459,7 +470,8 @@ impl TxQueue {
     /// [`PortError::QueueBusy`], [`PortError::Closed`].
     pub fn reclaim(&self, who: Owner) -> Result<(), PortError> {
         self.claim(who)?;
-        let mut slot = self.slot.lock();
+        // SAFETY: as in run.
+        let mut slot = unsafe { self.slot.lock_as_owner() };
         if let Some(path) = slot.path.as_deref_mut()
             && let Err(fault) = path.reclaim()
         {

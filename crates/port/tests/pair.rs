@@ -7,7 +7,12 @@ use vring_mem::{Burst, Mempool, MempoolConfig, Pages};
 use vring_port::{Device, Owner, Port, PortConfig, PortError, open};
 
 fn pool(count: usize) -> Arc<Mempool> {
-    Mempool::new(&MempoolConfig { count, pages: Pages::Base, ..Default::default() }).unwrap()
+    Mempool::new(&MempoolConfig {
+        count,
+        pages: Pages::Base,
+        ..Default::default()
+    })
+    .unwrap()
 }
 
 fn config(pool: &Arc<Mempool>, queues: u16, desc: u16) -> PortConfig {
@@ -36,7 +41,10 @@ fn until(what: impl Fn() -> String, mut done: impl FnMut() -> bool) {
 }
 
 fn until_up(ports: &[&Port]) {
-    until(|| "link up".into(), || ports.iter().all(|port| port.link().up));
+    until(
+        || "link up".into(),
+        || ports.iter().all(|port| port.link().up),
+    );
 }
 
 /// A packet whose bytes follow from its number.
@@ -44,7 +52,9 @@ fn pattern(number: u32, len: usize) -> Vec<u8> {
     let mut state = u64::from(number) << 17 | len as u64 | 1;
     (0..len)
         .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             state.to_le_bytes()[5]
         })
         .collect()
@@ -70,10 +80,20 @@ fn put(pool: &Arc<Mempool>, burst: &mut Burst, data: &[u8]) -> bool {
         unsafe { std::ptr::copy_nonoverlapping(chunk.as_ptr(), pool.ptr(addr), chunk.len()) };
         if chunks.len() > 1 {
             let next = buffers.get(i + 1).copied().unwrap_or(NO_SEG);
-            pool.link(Segment { addr, len: u32::try_from(chunk.len()).unwrap() }, next);
+            pool.link(
+                Segment {
+                    addr,
+                    len: u32::try_from(chunk.len()).unwrap(),
+                },
+                next,
+            );
         }
     }
-    burst.push(buffers[0], u32::try_from(data.len()).unwrap(), if chunks.len() > 1 { flags::MULTI } else { 0 })
+    burst.push(
+        buffers[0],
+        u32::try_from(data.len()).unwrap(),
+        if chunks.len() > 1 { flags::MULTI } else { 0 },
+    )
 }
 
 fn bytes(pool: &Mempool, addr: u32, len: u32, flags: u32) -> Vec<u8> {
@@ -114,7 +134,11 @@ fn transfer(from: &Port, to: &Port, count: u32, lens: &[usize]) {
         let (addrs, lens, flags) = inn.packets();
         for i in 0..addrs.len() {
             let got = bytes(rx.pool(), addrs[i], lens[i], flags[i]);
-            assert!(got == pattern(received, len_of(received)), "packet {received} of {} bytes differs", got.len());
+            assert!(
+                got == pattern(received, len_of(received)),
+                "packet {received} of {} bytes differs",
+                got.len()
+            );
             received += 1;
         }
         rx.pool().free_burst(&mut inn);
@@ -136,12 +160,22 @@ struct Pair {
 fn pair(name: &str, vhost_args: &str, virtio_args: &str, desc: u16, vhost_listens: bool) -> Pair {
     let (pool, path) = (pool(4096 + 2 * usize::from(desc)), socket(name));
     let (client, server) = if vhost_listens { (0, 0) } else { (1, 1) };
-    let vhost = Device::parse(&format!("net_vhost_{name},iface={path},client={client}{vhost_args}")).unwrap();
-    let virtio = Device::parse(&format!("net_virtio_user_{name},path={path},server={server}{virtio_args}")).unwrap();
+    let vhost = Device::parse(&format!(
+        "net_vhost_{name},iface={path},client={client}{vhost_args}"
+    ))
+    .unwrap();
+    let virtio = Device::parse(&format!(
+        "net_virtio_user_{name},path={path},server={server}{virtio_args}"
+    ))
+    .unwrap();
     let vhost = open(&vhost, &config(&pool, 1, 0)).unwrap();
     let virtio = open(&virtio, &config(&pool, 1, desc)).unwrap();
     until_up(&[&vhost, &virtio]);
-    Pair { pool, vhost, virtio }
+    Pair {
+        pool,
+        vhost,
+        virtio,
+    }
 }
 
 impl Pair {
@@ -150,12 +184,20 @@ impl Pair {
         transfer(&self.vhost, &self.virtio, count, lens);
         for port in [&self.virtio, &self.vhost] {
             for stats in [port.rx_queues()[0].stats(), port.tx_queues()[0].stats()] {
-                assert_eq!((stats.packets, stats.drops.len()), (count.into(), 0), "{stats:?}");
+                assert_eq!(
+                    (stats.packets, stats.drops.len()),
+                    (count.into(), 0),
+                    "{stats:?}"
+                );
             }
         }
         self.virtio.close();
         self.vhost.close();
-        assert_eq!(self.pool.free_count(), self.pool.count() as usize, "buffers are missing");
+        assert_eq!(
+            self.pool.free_count(),
+            self.pool.count() as usize,
+            "buffers are missing"
+        );
     }
 }
 
@@ -170,7 +212,8 @@ fn both_roles() {
 #[test]
 fn jumbo_frames() {
     pair("jumbo-a", "", "", 256, true).check(2_000, &[60, 9000, 2048, 2049, 4096, 1514, 65000]);
-    pair("jumbo-b", ",indirect=0,event_idx=0", "", 256, true).check(2_000, &[60, 9000, 2048, 2049, 4096, 1514]);
+    pair("jumbo-b", ",indirect=0,event_idx=0", "", 256, true)
+        .check(2_000, &[60, 9000, 2048, 2049, 4096, 1514]);
 }
 
 /// Without mergeable buffers a packet must fit one.
@@ -197,7 +240,12 @@ fn every_size() {
 fn nonsense_in_a_burst_is_named() {
     let pair = pair("nonsense", "", "", 256, true);
     let owner = Owner::new();
-    for (port, addr, len) in [(&pair.virtio, 5, 60), (&pair.vhost, u32::MAX, 60), (&pair.virtio, 128, 4000), (&pair.vhost, 128, 3)] {
+    for (port, addr, len) in [
+        (&pair.virtio, 5, 60),
+        (&pair.vhost, u32::MAX, 60),
+        (&pair.virtio, 128, 4000),
+        (&pair.vhost, 128, 3),
+    ] {
         let mut burst = Burst::new(4);
         burst.push(addr, len, 0);
         let before = pair.pool.free_count();
@@ -218,7 +266,10 @@ fn nonsense_in_a_burst_is_named() {
         assert_eq!(pair.pool.free_count(), before);
     }
     for port in [&pair.virtio, &pair.vhost] {
-        assert_eq!(port.tx_queues()[0].stats().drops.get("tx_bad_packet"), Some(&2));
+        assert_eq!(
+            port.tx_queues()[0].stats().drops.get("tx_bad_packet"),
+            Some(&2)
+        );
         port.tx_queues()[0].release(owner);
     }
     pair.check_after_drops();
@@ -271,16 +322,31 @@ fn unconfirmed_packets_are_counted() {
     for i in 0..10 {
         assert!(put(&pair.pool, &mut burst, &pattern(i, 60)));
     }
-    assert_eq!(pair.virtio.tx_queues()[0].burst(owner, &mut burst).unwrap(), 10);
+    assert_eq!(
+        pair.virtio.tx_queues()[0].burst(owner, &mut burst).unwrap(),
+        10
+    );
     for i in 0..7 {
         assert!(put(&pair.pool, &mut burst, &pattern(i, 60)));
     }
-    assert_eq!(pair.vhost.tx_queues()[0].burst(owner, &mut burst).unwrap(), 7);
+    assert_eq!(
+        pair.vhost.tx_queues()[0].burst(owner, &mut burst).unwrap(),
+        7
+    );
     pair.vhost.close();
     until(|| "link down".into(), || !pair.virtio.link().up);
     pair.virtio.close();
-    assert_eq!(pair.virtio.tx_queues()[0].stats().drops.get("tx_unconfirmed"), Some(&10));
-    assert_eq!(pair.virtio.rx_queues()[0].stats().drops.get("rx_unread"), Some(&7));
+    assert_eq!(
+        pair.virtio.tx_queues()[0]
+            .stats()
+            .drops
+            .get("tx_unconfirmed"),
+        Some(&10)
+    );
+    assert_eq!(
+        pair.virtio.rx_queues()[0].stats().drops.get("rx_unread"),
+        Some(&7)
+    );
     assert_eq!(pair.pool.free_count(), pair.pool.count() as usize);
 }
 
@@ -292,21 +358,38 @@ fn ownership() {
     let queue = &pair.virtio.rx_queues()[0];
     let mut burst = Burst::new(4);
     assert_eq!(queue.burst(one, &mut burst).unwrap(), 0);
-    assert!(matches!(queue.burst(two, &mut burst), Err(PortError::QueueBusy { .. })));
+    assert!(matches!(
+        queue.burst(two, &mut burst),
+        Err(PortError::QueueBusy { .. })
+    ));
     queue.release(one);
     assert_eq!(queue.burst(two, &mut burst).unwrap(), 0);
     let again = Device::parse("net_virtio_user_own,path=/tmp/none").unwrap();
-    assert!(matches!(open(&again, &config(&pair.pool, 1, 0)), Err(PortError::NameInUse { .. })));
+    assert!(matches!(
+        open(&again, &config(&pair.pool, 1, 0)),
+        Err(PortError::NameInUse { .. })
+    ));
     pair.virtio.close();
-    assert!(matches!(queue.burst(two, &mut burst), Err(PortError::Closed { .. })));
+    assert!(matches!(
+        queue.burst(two, &mut burst),
+        Err(PortError::Closed { .. })
+    ));
 }
 
 /// Sizes that no split ring has are refused with a clear error.
 #[test]
 fn queue_sizes() {
     let pool = pool(64);
-    let device = Device::parse(&format!("net_virtio_user_qs,path={},queue_size=100", socket("qs"))).unwrap();
+    let device = Device::parse(&format!(
+        "net_virtio_user_qs,path={},queue_size=100",
+        socket("qs")
+    ))
+    .unwrap();
     let error = open(&device, &config(&pool, 1, 0)).unwrap_err();
     assert_eq!(error.code(), "ERR_VRING_QUEUE_SIZE");
-    assert!(error.to_string().ends_with("expected a queue size that is a power of two from 2 to 32768, got 100"));
+    assert!(
+        error
+            .to_string()
+            .ends_with("expected a queue size that is a power of two from 2 to 32768, got 100")
+    );
 }

@@ -84,6 +84,8 @@ pub trait DriverRing: Send {
     fn size(&self) -> u16;
     /// Descriptors that can be pushed now.
     fn free_descs(&self) -> usize;
+    /// Asks for the lines of the next `count` free descriptors, which are about to be written. The device has read them last.
+    fn prefetch_free(&self, count: usize);
     /// Makes one buffer available: of the device's to write, or to read. Needs one free descriptor. `token` must not be `u32::MAX`.
     fn push(&mut self, token: u32, piece: Piece, write: bool);
     /// Makes a chain available for the device to read, in an indirect table where that was negotiated and fits. False if it does not fit
@@ -134,6 +136,8 @@ pub trait DeviceRing: Send {
     /// # Errors
     /// The driver's index makes no sense.
     fn ready(&mut self, wanted: usize) -> Result<usize, RingFault>;
+    /// Asks for the first descriptors of the next `count` chains, which are about to be read. The driver has written them last.
+    fn prefetch_heads(&self, count: usize);
     /// The chain `nth` from the front, below what `ready` said.
     ///
     /// # Errors

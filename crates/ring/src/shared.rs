@@ -132,6 +132,11 @@ impl SplitRing {
     }
 
     #[inline(always)]
+    pub(crate) fn desc_line(&self, index: u16) -> *const u8 {
+        self.desc_at(index).cast()
+    }
+
+    #[inline(always)]
     pub(crate) fn set_desc(&self, index: u16, desc: Desc) {
         // SAFETY: as in desc.
         unsafe { store_desc(self.desc_at(index), desc) }
@@ -175,7 +180,7 @@ pub(crate) unsafe fn store_desc(at: *mut u64, desc: Desc) {
     }
 }
 
-/// Whether `event` lies in the half-open range of indexes from `old` (excluded) to `new` (included): right across the wrap (2.7.10).
+/// Whether `event` is the index of one of the chains from `old` on and below `new`: right across the wrap (2.7.10).
 #[inline(always)]
 pub(crate) fn need_event(event: u16, new: u16, old: u16) -> bool {
     new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)

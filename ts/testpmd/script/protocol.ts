@@ -7,8 +7,6 @@ export interface WorkerStart {
   /** Absolute path of the script. */
   readonly file: string
   readonly lcore: number
-  /** CPUs that the thread may run on. */
-  readonly cpus: readonly number[]
 }
 
 /** One stream to forward, with its queues on their way to the worker. */

@@ -126,8 +126,8 @@ export class ScriptRunner {
   async load(lcores: readonly LcoreConfig[]): Promise<void> {
     const fresh = lcores.filter((lcore) => !this.workers.has(lcore.id))
     await Promise.all(
-      fresh.map(async ({ id, cpus }) => {
-        const worker = new ScriptWorker({ file: this.file, lcore: id, cpus }, this.say)
+      fresh.map(async ({ id }) => {
+        const worker = new ScriptWorker({ file: this.file, lcore: id }, this.say)
         this.workers.set(id, worker)
         await worker.loaded()
       }),

@@ -74,6 +74,7 @@ impl<R: DeviceRing> DeviceRx<R> {
         if ready == 0 {
             return Ok(Tally::default());
         }
+        self.ring.prefetch_heads(ready);
         let (mut at, mut done, mut tally) = (first, 0, Tally::default());
         while done < ready {
             let wanted = (ready - done).min(LOOK_AHEAD);

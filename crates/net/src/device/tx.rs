@@ -86,6 +86,7 @@ impl<R: DeviceRing> DeviceTx<R> {
         while at < addrs.len() {
             let ready = self.ring.ready(addrs.len() - at)?;
             let ahead = ready.min(addrs.len() - at).min(LOOK_AHEAD);
+            self.ring.prefetch_heads(ahead);
             let simple =
                 self.tx_simple(&addrs[at..at + ahead], &lens[at..], &all_flags[at..], tally)?;
             at += simple;

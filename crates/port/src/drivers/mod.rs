@@ -3,6 +3,7 @@
 mod control;
 mod null;
 mod paths;
+mod pcap;
 mod ring;
 mod vhost;
 mod virtio_user;
@@ -32,6 +33,7 @@ pub fn open(device: &Device, config: &PortConfig) -> Result<Port, PortError> {
     }
     let (shared, driver) = match device.driver.name {
         "net_null" => null::open(device, config),
+        "net_pcap" => pcap::open(device, config),
         "net_ring" => ring::open(device, config),
         "net_vhost" => vhost::open(device, config),
         "net_virtio_user" => virtio_user::open(device, config),

@@ -3,6 +3,7 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{Ordering, fence};
 
+use vring_mem::copy::prefetch_read;
 use vring_mem::guest::GuestMemory;
 
 use crate::shared::{SUPPRESS, SplitRing, UsedElem, load_desc, need_event};
@@ -119,6 +120,18 @@ impl DeviceRing for SplitDevice {
             });
         }
         Ok(usize::from(ahead))
+    }
+
+    #[inline(always)]
+    fn prefetch_heads(&self, count: usize) {
+        #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
+        for nth in (0..count as u16).step_by(2) {
+            let id = self
+                .ring
+                .avail_entry(self.avail_idx.wrapping_add(nth))
+                .load(Ordering::Relaxed);
+            prefetch_read(self.ring.desc_line(id));
+        }
     }
 
     #[inline(always)]

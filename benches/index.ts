@@ -1,0 +1,4 @@
+/** `npm run bench`: all benchmarks. */
+import { micro } from './micro.ts'
+
+await micro()

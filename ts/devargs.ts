@@ -1,0 +1,144 @@
+/** Devices: DPDK's strings, and typed options that say the same. */
+import type { DeviceRequest } from '../index.js'
+import { native } from './binding.ts'
+import { attempt, invalid } from './errors.ts'
+
+/** A driver's name, as in DPDK. */
+export type DriverName = 'net_virtio_user' | 'net_vhost' | 'net_pcap' | 'net_null' | 'net_ring'
+
+/** What the options of all drivers have. */
+interface DeviceOptions<D extends DriverName> {
+  /** The driver. */
+  readonly driver: D
+  /** The device's name, which begins with the driver's; default the driver's name and the smallest number that is free. */
+  readonly name?: string
+}
+
+/** The features of a vhost-user link that can be left out. All are on unless set to false. */
+interface LinkFeatures {
+  /** Queue pairs, 1 to 128; default 1. */
+  readonly queues?: number
+  /** Ethernet address of the port. */
+  readonly mac?: string
+  /** Mergeable receive buffers. */
+  readonly mrgRxbuf?: boolean
+  /** `EVENT_IDX`: notifications by index. */
+  readonly eventIdx?: boolean
+  /** Indirect descriptors. */
+  readonly indirect?: boolean
+}
+
+/** A virtio driver on a vhost-user back end. */
+export interface NetVirtioUserOptions extends DeviceOptions<'net_virtio_user'>, LinkFeatures {
+  /** Socket of the back end. */
+  readonly path: string
+  /** True: make the socket and wait for the back end. False (default): connect to it, again and again. */
+  readonly server?: boolean
+  /** Descriptors of a ring, a power of two from 2 to 32768; default 256. */
+  readonly queueSize?: number
+  /** Accepted as in DPDK; vhost-user has no control queue. */
+  readonly cq?: boolean
+}
+
+/** A vhost-user back end: the device side of a guest's or container's virtio. */
+export interface NetVhostOptions extends DeviceOptions<'net_vhost'>, LinkFeatures {
+  /** Path of the socket. */
+  readonly iface: string
+  /** True: connect to the socket, again and again. False (default): make it. */
+  readonly client?: boolean
+}
+
+/** Captures: receives from files, transmits to files. */
+export interface NetPcapOptions extends DeviceOptions<'net_pcap'> {
+  /** pcap or pcapng file to receive from, one for each receive queue. */
+  readonly rxPcap?: string | readonly string[]
+  /** File to transmit to, one for each transmit queue; pcapng if it ends so, else pcap. */
+  readonly txPcap?: string | readonly string[]
+  /** Begin again at the end of a file; default false. */
+  readonly infiniteRx?: boolean
+}
+
+/** Receives packets of zeros without end, transmits to nowhere. */
+export interface NetNullOptions extends DeviceOptions<'net_null'> {
+  /** Bytes of a packet, 14 to 65535; default 64. */
+  readonly size?: number
+  /** Write and read the bytes; default false. */
+  readonly copy?: boolean
+  /** Receive nothing; default false. */
+  readonly noRx?: boolean
+}
+
+/** Rings in memory: what is sent on a queue is received on it, or on the port that shares the ring. */
+export interface NetRingOptions extends DeviceOptions<'net_ring'> {
+  /** Packets that a ring holds, a power of two from 2 to 65536; default 1024. */
+  readonly size?: number
+  /** Name of another `net_ring` port: its transmit queues are our receive queues, and the other way round. */
+  readonly peer?: string
+}
+
+/** A device as typed options, told apart by `driver`. The names are those of the devargs, in camel case. */
+export type PortOptions =
+  | NetVirtioUserOptions
+  | NetVhostOptions
+  | NetPcapOptions
+  | NetNullOptions
+  | NetRingOptions
+
+/** One argument that a driver knows. */
+export interface DevargInfo {
+  /** Its name in a device string, as `queue_size`. */
+  readonly key: string
+  /** What it does, its values and its default. */
+  readonly help: string
+}
+
+/** A device string, taken apart. */
+export interface Devargs {
+  /** The device's name, as `net_vhost0`. */
+  readonly name: string
+  /** The driver that the name means. */
+  readonly driver: DriverName
+  /** The arguments; of one that comes again, the last value. */
+  readonly args: Readonly<Record<string, string>>
+}
+
+const table = native.driverTable()
+
+/** The arguments that each driver knows. */
+export const drivers: Readonly<Record<DriverName, readonly DevargInfo[]>> = Object.freeze(
+  Object.fromEntries(table.map(({ name, args }) => [name, Object.freeze(args)])) as Record<DriverName, DevargInfo[]>,
+)
+
+/**
+ * Takes a device string like `net_vhost0,iface=/tmp/s0,queues=2` apart. The driver is what the name begins with. Throws
+ * `ERR_VRING_UNKNOWN_DRIVER` or `ERR_VRING_UNKNOWN_DEVARG`, whose message names the nearest known one.
+ */
+export function parseDevargs(text: string): Devargs {
+  const { name, driver, args } = attempt(() => native.parseDevice(text))
+  return { name, driver: driver as DriverName, args: Object.fromEntries(args) }
+}
+
+/** `queueSize` → `queue_size`, or `no-rx` where the driver writes it so. */
+function devargKey(option: string, known: readonly DevargInfo[]): string {
+  const words = (separator: string): string => option.replaceAll(/[A-Z]/g, (letter) => separator + letter.toLowerCase())
+  return known.some(({ key }) => key === words('-')) ? words('-') : words('_')
+}
+
+function devargValues(value: unknown): string[] {
+  if (Array.isArray(value)) return value.map(String)
+  if (value === undefined) return []
+  return [typeof value === 'boolean' ? String(Number(value)) : String(value)]
+}
+
+/** What typed options say, for the addon, which checks it. */
+export function deviceRequest(options: PortOptions): DeviceRequest {
+  if (typeof options !== 'object' || options === null || typeof options.driver !== 'string') {
+    invalid('a device string or an object with a driver', options)
+  }
+  const { driver, name = native.freePortName(driver), ...rest } = options
+  const known: readonly DevargInfo[] | undefined = drivers[driver]
+  const args = Object.entries(rest).flatMap(([option, value]) =>
+    devargValues(value).map((text): [string, string] => [devargKey(option, known ?? []), text]),
+  )
+  return { name, args }
+}

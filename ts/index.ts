@@ -1,0 +1,44 @@
+/**
+ * vring: a virtio and vhost poll-mode driver for Node.js. What is exported here is the public API, and nothing else is.
+ *
+ * @module
+ */
+export { version } from './binding.ts'
+export { Burst, PacketFlag, type Segment } from './burst.ts'
+export {
+  type DevargInfo,
+  type Devargs,
+  type DriverName,
+  drivers,
+  type NetNullOptions,
+  type NetPcapOptions,
+  type NetRingOptions,
+  type NetVhostOptions,
+  type NetVirtioUserOptions,
+  parseDevargs,
+  type PortOptions,
+} from './devargs.ts'
+export { VringError, type VringErrorCode } from './errors.ts'
+export type { BurstsOptions } from './iterate.ts'
+export {
+  type EngineName,
+  type EngineOptions,
+  Lcore,
+  type LcoreOptions,
+  type LcoreStats,
+  type Stream,
+  type StreamStats,
+} from './lcore.ts'
+export { Mempool, type MempoolOptions } from './mempool.ts'
+export * from './packet/index.ts'
+export {
+  type LinkStatus,
+  Port,
+  type PortEvents,
+  type PortInfo,
+  type QueueConfig,
+  type WaitOptions,
+} from './port.ts'
+export { type QueueToken, RxQueue, TxQueue } from './queue.ts'
+export type { Drops, PortStats, QueueStats } from './stats.ts'
+export type { BurstFunction, ForwardScript, ScriptContext } from './testpmd/script/api.ts'

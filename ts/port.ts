@@ -1,0 +1,254 @@
+/** Ports. */
+import { EventEmitter } from 'node:events'
+import type { EventFacts, Failure, PortHandle, PortRequest, Waiter } from '../index.js'
+import { native } from './binding.ts'
+import { deviceRequest, type DriverName, type PortOptions } from './devargs.ts'
+import { attempt, fromFailure, invalid, VringError } from './errors.ts'
+import { type Mempool, poolHandleOf } from './mempool.ts'
+import { handleOfQueue, makeRxQueue, makeTxQueue, type RxQueue, type TxQueue } from './queue.ts'
+import { portStats, type PortStats } from './stats.ts'
+
+/** How a port is opened, whatever its driver. */
+export interface QueueConfig {
+  /** Where its packets come from and go to. */
+  readonly mempool: Mempool
+  /** Receive queues; default 1. */
+  readonly rxQueues?: number
+  /** Transmit queues; default 1. */
+  readonly txQueues?: number
+  /** Descriptors of a receive ring, where this side chooses; default the driver's number. */
+  readonly rxDesc?: number
+  /** Descriptors of a transmit ring, where this side chooses; default the driver's number. */
+  readonly txDesc?: number
+  /** Largest payload of an Ethernet frame in bytes, 68 to 9728; default 1500. */
+  readonly mtu?: number
+}
+
+/** The state of a link. */
+export interface LinkStatus {
+  /** Packets can pass. */
+  readonly up: boolean
+  /** Megabits a second: what DPDK's drivers for the same devices say, since a virtual link has none. */
+  readonly speed: number
+  /** Always `full`. */
+  readonly duplex: 'full' | 'half'
+  /** Always false. */
+  readonly autoneg: boolean
+}
+
+/** What a port is now. */
+export interface PortInfo {
+  readonly driver: DriverName
+  /** Ethernet address. */
+  readonly mac: string
+  readonly maxRxQueues: number
+  readonly maxTxQueues: number
+  /** Descriptors of each receive ring, 0 while unknown. */
+  readonly rxDesc: number
+  /** Descriptors of each transmit ring, 0 while unknown. */
+  readonly txDesc: number
+  /** Names of the features that were negotiated; none while there is no peer. */
+  readonly features: readonly string[]
+  /** Further facts by name, such as the socket, the role and the data paths. */
+  readonly details: Readonly<Record<string, string>>
+}
+
+/** What a {@link Port} emits. */
+export interface PortEvents {
+  /** The link went up or down. */
+  link: [status: LinkStatus]
+  /** A queue was stopped by its peer's fault, or the peer could not be served. Not thrown when nobody listens. */
+  error: [error: VringError]
+  /** The guest behind the port announces its Ethernet address: a RARP for it should be sent. */
+  rarp: [mac: string]
+  /** The peer told its MTU. */
+  mtu: [mtu: number]
+  /** The port is closed. */
+  close: []
+}
+
+/** How {@link Port.waitForLink} waits. */
+export interface WaitOptions {
+  /** Milliseconds after which it rejects with `ERR_VRING_TIMEOUT`; default none. */
+  readonly timeout?: number
+  /** Rejects with its reason when it fires. */
+  readonly signal?: AbortSignal
+}
+
+const linkStatus = ({ up, speed }: { up: boolean; speed: number }): LinkStatus =>
+  Object.freeze({ up, speed, duplex: 'full', autoneg: false })
+
+function portRequest(config: QueueConfig): PortRequest {
+  const { rxQueues = 1, txQueues = 1, rxDesc = 0, txDesc = 0, mtu = 1500 } = config
+  return { rxQueues, txQueues, rxDesc, txDesc, mtu }
+}
+
+/**
+ * A port: receive and transmit queues, a link, statistics and events. It stays open until it is closed or the thread that
+ * opened it ends; an open port does not keep the process alive.
+ */
+export class Port extends EventEmitter<PortEvents> implements AsyncDisposable {
+  /** The smallest number that was free, as in DPDK. */
+  readonly id: number
+  /** The device's name, as `net_vhost0`. */
+  readonly name: string
+  /** The driver. */
+  readonly driver: DriverName
+  /** Largest payload of a frame in bytes. */
+  readonly mtu: number
+  /** The mempool that it was opened with. */
+  readonly mempool: Mempool
+  /** Receive queues. */
+  readonly rxQueues: readonly RxQueue[]
+  /** Transmit queues. */
+  readonly txQueues: readonly TxQueue[]
+  readonly #handle: PortHandle
+  readonly #waiter: Waiter
+  #closing: Promise<void> | undefined
+  #closed = false
+  #waiting = 0
+
+  private constructor(handle: PortHandle, mempool: Mempool) {
+    super()
+    this.#handle = handle
+    this.id = handle.id()
+    this.name = handle.name()
+    this.driver = handle.driver() as DriverName
+    this.mtu = handle.mtu()
+    this.mempool = mempool
+    this.rxQueues = Object.freeze(handle.rxQueues().map((queue) => makeRxQueue(queue, this)))
+    this.txQueues = Object.freeze(handle.txQueues().map((queue) => makeTxQueue(queue, this)))
+    this.#waiter = handle.waiter()
+    this.#waiter.unref()
+    this.#listen()
+  }
+
+  /**
+   * Opens a device: a string like `net_vhost0,iface=/tmp/s0`, or the same as typed options. The link may come up later, when
+   * the peer is there: see {@link waitForLink}. Rejects with what is wrong with the arguments
+   * (`ERR_VRING_UNKNOWN_DEVARG`, `ERR_VRING_BAD_DEVARG`, `ERR_VRING_OUT_OF_RANGE`, …), the name (`ERR_VRING_NAME_IN_USE`), the path
+   * (`ERR_VRING_NO_SUCH_PATH`, `ERR_VRING_SOCKET_IN_USE`, …) or the mempool (`ERR_VRING_CLOSED`).
+   */
+  static async open(device: string | PortOptions, config: QueueConfig): Promise<Port> {
+    if (typeof config !== 'object' || config === null) invalid('an object with a mempool', config)
+    const { mempool } = config
+    const pool = poolHandleOf(mempool)
+    const request = typeof device === 'string' ? device : deviceRequest(device)
+    const opened: PortHandle | Failure = await attempt(() => native.openPort(request, pool, portRequest(config)))
+    if (opened instanceof native.PortHandle) return new Port(opened, mempool)
+    throw fromFailure(opened, Port.open)
+  }
+
+  /** Its Ethernet address, as `56:48:4f:53:54:00`. */
+  get mac(): string {
+    return this.#handle.mac()
+  }
+
+  /** The link now. */
+  get link(): LinkStatus {
+    return linkStatus(this.#handle.link())
+  }
+
+  /** What it is now. */
+  get info(): PortInfo {
+    const { details, ...facts } = this.#handle.facts()
+    return { driver: this.driver, mac: this.mac, ...facts, details: Object.fromEntries(details) }
+  }
+
+  /** The counters now. They can be read after `close()` too. */
+  stats(): PortStats {
+    const rx = this.rxQueues.map((queue) => handleOfQueue(queue).stats())
+    const tx = this.txQueues.map((queue) => handleOfQueue(queue).stats())
+    return portStats(rx, tx)
+  }
+
+  /** Counts from zero again. */
+  resetStats(): void {
+    for (const queue of [...this.rxQueues, ...this.txQueues]) handleOfQueue(queue).resetStats()
+  }
+
+  #listen(): void {
+    this.#waiter.arm(() => {
+      this.#deliver()
+      if (!this.#closed) this.#listen()
+    })
+  }
+
+  #deliver(): void {
+    for (const event of this.#handle.drain()) this.#emit(event)
+  }
+
+  #emit({ link, error, rarp, mtu }: EventFacts): void {
+    if (link !== undefined) this.emit('link', linkStatus(link))
+    if (error !== undefined && this.listenerCount('error') > 0) this.emit('error', fromFailure(error))
+    if (rarp !== undefined) this.emit('rarp', rarp)
+    if (mtu !== undefined) this.emit('mtu', mtu)
+  }
+
+  /**
+   * Resolves when the link is up (or down, with `up` false), at once if it is. Keeps the process alive meanwhile. Rejects
+   * with `ERR_VRING_TIMEOUT`, `ERR_VRING_CLOSED`, or the signal's reason.
+   */
+  async waitForLink(up = true, options: WaitOptions = {}): Promise<void> {
+    const { timeout, signal } = options
+    signal?.throwIfAborted()
+    if (this.link.up === up) return
+    const wanted = up ? 'up' : 'down'
+    const done = new AbortController()
+    if (this.#waiting++ === 0) this.#waiter.ref()
+    try {
+      await new Promise<void>((resolve, reject) => {
+        const look = (): void => {
+          if (this.link.up === up) resolve()
+        }
+        const closed = (): void => reject(this.#closedError())
+        const late = (): void => reject(this.#lateError(wanted, timeout!))
+        const timer = timeout === undefined ? undefined : setTimeout(late, timeout)
+        const aborted = (): void => reject(signal!.reason as Error)
+        this.on('link', look).once('close', closed)
+        signal?.addEventListener('abort', aborted)
+        done.signal.addEventListener('abort', () => {
+          clearTimeout(timer)
+          this.off('link', look).off('close', closed)
+          signal?.removeEventListener('abort', aborted)
+        })
+        if (this.#closed) closed()
+        else look()
+      })
+    } finally {
+      done.abort()
+      if (--this.#waiting === 0) this.#waiter.unref()
+    }
+  }
+
+  #closedError(): VringError {
+    return new VringError('ERR_VRING_CLOSED', `${this.name} is closed; open the port again`)
+  }
+
+  #lateError(wanted: string, timeout: number): VringError {
+    const message = `${this.name}: expected the link ${wanted} within ${timeout} ms, but no peer made it so`
+    return new VringError('ERR_VRING_TIMEOUT', `${message}; is the other end of the link running?`)
+  }
+
+  /**
+   * Lets the peer go, removes sockets, and gives all buffers back to the mempool; resolves when that is done. Queues throw
+   * `ERR_VRING_CLOSED` from now on, in every thread. The name and the number are free again. Closing twice is no error.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
+    await this.#handle.close()
+    this.#closed = true
+    this.#deliver()
+    this.#waiter.close()
+    this.emit('close')
+  }
+
+  /** The same as {@link close}: for `await using`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+}
