@@ -25,7 +25,7 @@ export declare class LcoreHandle {
   stats(): Array<StreamCounters>
 }
 
-/** A mempool, for one isolate. */
+/** A mempool, for one isolate. Lets go of it when it is closed, not when it is collected. */
 export declare class MempoolHandle {
   /** What it is. */
   facts(): MempoolFacts
@@ -39,6 +39,8 @@ export declare class MempoolHandle {
   createBurst(capacity: number): NewBurst
   /** The function that appends fresh packets to a burst: `(burst, wanted) => got`. */
   allocFunction(): (burst: number, wanted: number) => number
+  /** Lets go of the pool. */
+  close(): void
 }
 
 /** A port. */

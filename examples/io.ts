@@ -3,7 +3,10 @@
 import { parseArgs } from 'node:util'
 import { Mempool, Port } from 'vring'
 
-const { positionals, values } = parseArgs({ allowPositionals: true, options: { packets: { type: 'string' } } })
+const { positionals, values } = parseArgs({
+  allowPositionals: true,
+  options: { packets: { type: 'string' } },
+})
 const [left = 'net_null0', right = 'net_null1,no-rx=1'] = positionals
 const limit = Number(values.packets ?? Infinity)
 

@@ -16,7 +16,10 @@ export default function macswap(burst: Burst): void {
 }
 
 async function main(): Promise<void> {
-  const { positionals, values } = parseArgs({ allowPositionals: true, options: { packets: { type: 'string' } } })
+  const { positionals, values } = parseArgs({
+    allowPositionals: true,
+    options: { packets: { type: 'string' } },
+  })
   const limit = Number(values.packets ?? Infinity)
   const stop = new AbortController()
   process.once('SIGINT', () => stop.abort())

@@ -3,7 +3,10 @@
 import { parseArgs } from 'node:util'
 import { EthernetView, Mempool, Port } from 'vring'
 
-const { positionals, values } = parseArgs({ allowPositionals: true, options: { packets: { type: 'string' } } })
+const { positionals, values } = parseArgs({
+  allowPositionals: true,
+  options: { packets: { type: 'string' } },
+})
 const limit = Number(values.packets ?? Infinity)
 
 const stop = new AbortController()

@@ -22,7 +22,8 @@ interface ReportHeader {
 function here(): string {
   // Asking for the report is slow: only when something is wrong already.
   const { header } = process.report.getReport() as unknown as ReportHeader
-  const libc = header.glibcVersionRuntime === undefined ? 'no glibc (musl?)' : `glibc ${header.glibcVersionRuntime}`
+  const libc =
+    header.glibcVersionRuntime === undefined ? 'no glibc (musl?)' : `glibc ${header.glibcVersionRuntime}`
   return `this is ${process.platform}-${process.arch} with ${libc}, Node.js ${process.versions.node}`
 }
 
@@ -34,7 +35,8 @@ function refuse(why: string, advice: string, cause?: unknown): never {
 function load(): typeof Addon {
   const file = `${root}${name}`
   if (!existsSync(file)) {
-    const advice = process.platform === 'linux' ? BUILD : 'vring runs on Linux only: use a Linux machine, container or VM'
+    const advice =
+      process.platform === 'linux' ? BUILD : 'vring runs on Linux only: use a Linux machine, container or VM'
     return refuse(`expected vring's native addon for ${SUPPORTED} at ${file}, but it is not there`, advice)
   }
   try {
@@ -42,7 +44,10 @@ function load(): typeof Addon {
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error)
     const old = /version `(GLIBC_[\d.]+)' not found/.exec(message)?.[1]
-    const why = old === undefined ? message.split('\n')[0]! : `it was built for ${old.replace('GLIBC_', 'glibc ')} or newer`
+    const why =
+      old === undefined
+        ? message.split('\n')[0]!
+        : `it was built for ${old.replace('GLIBC_', 'glibc ')} or newer`
     return refuse(`expected to load ${file}, but ${why}`, BUILD, error)
   }
 }
@@ -51,7 +56,10 @@ function load(): typeof Addon {
 export const native = load()
 
 if (native.version() !== wanted) {
-  refuse(`expected the native addon of vring ${wanted} at ${root}${name}, found that of ${native.version()}`, BUILD)
+  refuse(
+    `expected the native addon of vring ${wanted} at ${root}${name}, found that of ${native.version()}`,
+    BUILD,
+  )
 }
 
 /** The version of vring, as in its package.json. */

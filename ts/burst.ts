@@ -56,7 +56,8 @@ export class Burst implements Disposable {
   }
 
   private constructor(mempool: Mempool, { handle, capacity, memory }: NewBurst) {
-    const array = (at: number): Uint32Array => new Uint32Array(memory, 4 * (HEAD_WORDS + at * capacity), capacity)
+    const array = (at: number): Uint32Array =>
+      new Uint32Array(memory, 4 * (HEAD_WORDS + at * capacity), capacity)
     this.mempool = mempool
     this.capacity = capacity
     this.#head = new Uint32Array(memory, 0, HEAD_WORDS)
@@ -76,7 +77,7 @@ export class Burst implements Disposable {
     try {
       functions.free(this.#handle)
     } catch (error) {
-      throw fromNative(error, this.free)
+      throw fromNative(error)
     }
   }
 
@@ -86,7 +87,7 @@ export class Burst implements Disposable {
     try {
       dropped = functions.drop(this.#handle, i)
     } catch (error) {
-      throw fromNative(error, this.drop)
+      throw fromNative(error)
     }
     if (dropped === 0) this.#refuse(i)
   }
@@ -104,6 +105,7 @@ export class Burst implements Disposable {
   moveTo(target: Burst, i: number): void {
     const last = this.length - 1
     if (!(i >= 0 && i <= last)) this.#refuse(i)
+    if (target === this) return
     if (target.mempool !== this.mempool) {
       throw new VringError(
         'ERR_VRING_WRONG_MEMPOOL',
@@ -202,7 +204,10 @@ export class Burst implements Disposable {
 
   #refuseMore(): never {
     if (this.#handle !== CLOSED) {
-      throw new VringError('ERR_VRING_OUT_OF_RANGE', `expected a burst with room, got one with ${this.length} packets`)
+      throw new VringError(
+        'ERR_VRING_OUT_OF_RANGE',
+        `expected a burst with room, got one with ${this.length} packets`,
+      )
     }
     throw new VringError('ERR_VRING_CLOSED', 'expected a burst that is open, but it was closed')
   }
@@ -226,7 +231,7 @@ export const makeBurst = (mempool: Mempool, made: NewBurst): Burst => make(mempo
 export const handleOf = (burst: Burst): number => handle(burst)
 
 /** The error for what a native function threw that got `burst`. */
-export function burstError(thrown: unknown, burst: Burst, above: (...args: never[]) => unknown): unknown {
+export function burstError(thrown: unknown, burst: Burst): unknown {
   if (thrown instanceof TypeError && !((burst as unknown) instanceof Burst)) invalid('a Burst', burst)
-  return fromNative(thrown, above)
+  return fromNative(thrown, burstError)
 }

@@ -111,7 +111,9 @@ async function run(link: Link, options: DemoOptions, signal: AbortSignal): Promi
 async function runIn(folder: string, options: DemoOptions, signal: AbortSignal): Promise<number> {
   const link = await connect(folder)
   const what = options.pcap ?? `${options.size}-byte packets`
-  process.stdout.write(`net_virtio_user0 -> net_vhost0 -> TypeScript -> net_vhost0 -> net_virtio_user0: ${what}\n`)
+  process.stdout.write(
+    `net_virtio_user0 -> net_vhost0 -> TypeScript -> net_vhost0 -> net_virtio_user0: ${what}\n`,
+  )
   const account = await run(link, options, signal)
   process.stdout.write(accountText(account))
   if (options.out !== undefined) process.stdout.write(`what came back is in ${options.out}\n`)

@@ -60,7 +60,7 @@ export interface NetPcapOptions extends DeviceOptions<'net_pcap'> {
 
 /** Receives packets of zeros without end, transmits to nowhere. */
 export interface NetNullOptions extends DeviceOptions<'net_null'> {
-  /** Bytes of a packet, 14 to 65535; default 64. */
+  /** Bytes of a packet, from 14 to what one buffer of the mempool holds; default 64. */
   readonly size?: number
   /** Write and read the bytes; default false. */
   readonly copy?: boolean
@@ -106,7 +106,10 @@ const table = native.driverTable()
 
 /** The arguments that each driver knows. */
 export const drivers: Readonly<Record<DriverName, readonly DevargInfo[]>> = Object.freeze(
-  Object.fromEntries(table.map(({ name, args }) => [name, Object.freeze(args)])) as Record<DriverName, DevargInfo[]>,
+  Object.fromEntries(table.map(({ name, args }) => [name, Object.freeze(args)])) as Record<
+    DriverName,
+    DevargInfo[]
+  >,
 )
 
 /**
@@ -120,14 +123,18 @@ export function parseDevargs(text: string): Devargs {
 
 /** `queueSize` → `queue_size`, or `no-rx` where the driver writes it so. */
 function devargKey(option: string, known: readonly DevargInfo[]): string {
-  const words = (separator: string): string => option.replaceAll(/[A-Z]/g, (letter) => separator + letter.toLowerCase())
+  const words = (separator: string): string =>
+    option.replaceAll(/[A-Z]/g, (letter) => separator + letter.toLowerCase())
   return known.some(({ key }) => key === words('-')) ? words('-') : words('_')
 }
 
 function devargValues(value: unknown): string[] {
-  if (Array.isArray(value)) return value.map(String)
-  if (value === undefined) return []
-  return [typeof value === 'boolean' ? String(Number(value)) : String(value)]
+  if (Array.isArray(value)) return value.flatMap(devargValues)
+  if (typeof value === 'string') return [value]
+  if (typeof value === 'number' || typeof value === 'boolean') return [String(Number(value))]
+  return value === undefined
+    ? []
+    : invalid('a string, a number, true or false as an option of a device', value)
 }
 
 /** What typed options say, for the addon, which checks it. */

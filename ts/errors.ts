@@ -90,15 +90,17 @@ export interface NativeFailure {
   readonly message: string
 }
 
-/** The error for what the addon reported. `above`: the stack begins at the caller of this function. */
-export function fromFailure({ code, message }: NativeFailure, above?: (...args: never[]) => unknown): VringError {
+type AnyFunction = (...args: never[]) => unknown
+
+/** The error for what the addon reported. The stack begins at the caller of `above`. */
+export function fromFailure({ code, message }: NativeFailure, above: AnyFunction = fromFailure): VringError {
   const error = new VringError(isCode(code) ? code : 'ERR_VRING_INTERNAL', message)
-  if (above !== undefined) Error.captureStackTrace(error, above)
+  Error.captureStackTrace(error, above)
   return error
 }
 
 /** The {@link VringError} for what the addon threw; what is none of the addon's errors comes back as it is. */
-export function fromNative(thrown: unknown, above?: (...args: never[]) => unknown): unknown {
+export function fromNative(thrown: unknown, above: AnyFunction = fromNative): unknown {
   if (!(thrown instanceof Error) || thrown instanceof VringError) return thrown
   const code = (thrown as { readonly code?: unknown }).code
   if (typeof code !== 'string') return thrown
@@ -119,8 +121,14 @@ export function attempt<T>(call: () => T): T {
   }
 }
 
+/** What something is, in a word or two. */
+function describe(value: unknown): string {
+  if (typeof value === 'object' && value !== null)
+    return `an object (${value.constructor?.name ?? 'no class'})`
+  return typeof value === 'string' ? `'${value}'` : String(value)
+}
+
 /** Throws that an argument is not what was expected. */
 export function invalid(expected: string, came: unknown): never {
-  const what = came === null ? 'null' : typeof came === 'object' ? `a ${came.constructor?.name ?? 'object'}` : String(came)
-  throw new VringError('ERR_VRING_INVALID_ARGUMENT', `expected ${expected}, got ${what}`)
+  throw new VringError('ERR_VRING_INVALID_ARGUMENT', `expected ${expected}, got ${describe(came)}`)
 }

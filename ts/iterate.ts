@@ -90,7 +90,8 @@ export async function* receiveBursts(
   const sleeper = new Sleeper(handle, signal)
   let [empty, turns, since] = [0, 0, performance.now()]
   try {
-    while (signal?.aborted !== true) {
+    for (;;) {
+      if (signal?.aborted === true) return
       const received = receive(queue, burst)
       if (received === undefined) return
       if (received > 0) {

@@ -62,7 +62,8 @@ export interface LcoreOptions {
 const NO_SOURCE = '02:00:00:00:00:00'
 
 function streamRequest({ rx, tx, src, dst }: Stream): StreamRequest {
-  const bytes = (mac: string): number[] => [5, 4, 3, 2, 1, 0].map((i) => Math.floor(parseMac(mac) / 2 ** (8 * i)) & 255)
+  const bytes = (mac: string): number[] =>
+    [5, 4, 3, 2, 1, 0].map((i) => Math.floor(parseMac(mac) / 2 ** (8 * i)) & 255)
   const queues: { rx?: QueueHandle; tx?: QueueHandle } = {}
   if (rx !== undefined) queues.rx = handleOfQueue(rx)
   if (tx !== undefined) queues.tx = handleOfQueue(tx)
@@ -99,7 +100,8 @@ export class Lcore implements AsyncDisposable {
    * `ERR_VRING_WRONG_MEMPOOL`, `ERR_VRING_CLOSED`.
    */
   start(engine: EngineName, streams: readonly Stream[], options: EngineOptions = {}): void {
-    if (this.#closed) throw new VringError('ERR_VRING_CLOSED', `expected an open lcore, but ${this.name} was closed`)
+    if (this.#closed)
+      throw new VringError('ERR_VRING_CLOSED', `expected an open lcore, but ${this.name} was closed`)
     if (!Array.isArray(streams)) invalid('an array of streams', streams)
     // One that ended by itself, which was not noticed yet.
     if (!this.running) this.#finish()

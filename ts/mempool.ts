@@ -66,7 +66,8 @@ export class Mempool implements Disposable {
    * that are not free, `ERR_VRING_NO_MEMORY` when the machine has not that much memory.
    */
   constructor(options: MempoolOptions = {}) {
-    const handle = options instanceof native.MempoolHandle ? options : attempt(() => native.createMempool(options))
+    const handle =
+      options instanceof native.MempoolHandle ? options : attempt(() => native.createMempool(options))
     const { id, name, count, bufferSize, stride, headroom, pageSize } = handle.facts()
     this.name = name
     this.count = count
@@ -113,7 +114,7 @@ export class Mempool implements Disposable {
     try {
       return (this.#alloc ?? refuse(this.name))(handleOf(burst), n)
     } catch (error) {
-      throw burstError(error, burst, this.alloc)
+      throw burstError(error, burst)
     }
   }
 
@@ -159,6 +160,7 @@ export class Mempool implements Disposable {
   close(): void {
     if (this.#bytes !== undefined) native.detach(this.#bytes.buffer as ArrayBuffer)
     if (this.#links !== undefined) native.detach(this.#links.buffer as ArrayBuffer)
+    this.#handle?.close()
     this.#bytes = this.#view = this.#links = this.#alloc = this.#handle = undefined
   }
 
@@ -181,5 +183,8 @@ export function poolHandleOf(mempool: Mempool): MempoolHandle {
 }
 
 function refuse(name: string): never {
-  throw new VringError('ERR_VRING_CLOSED', `expected an open mempool, but '${name}' was closed; make another one`)
+  throw new VringError(
+    'ERR_VRING_CLOSED',
+    `expected an open mempool, but '${name}' was closed; make another one`,
+  )
 }

@@ -134,9 +134,11 @@ export class Port extends EventEmitter<PortEvents> implements AsyncDisposable {
     const { mempool } = config
     const pool = poolHandleOf(mempool)
     const request = typeof device === 'string' ? device : deviceRequest(device)
-    const opened: PortHandle | Failure = await attempt(() => native.openPort(request, pool, portRequest(config)))
+    const opened: PortHandle | Failure = await attempt(() =>
+      native.openPort(request, pool, portRequest(config)),
+    )
     if (opened instanceof native.PortHandle) return new Port(opened, mempool)
-    throw fromFailure(opened, Port.open)
+    throw fromFailure(opened)
   }
 
   /** Its Ethernet address, as `56:48:4f:53:54:00`. */

@@ -83,7 +83,8 @@ abstract class Queue {
   }
 
   protected explain(error: unknown): unknown {
-    if (!(error instanceof VringError) || error.code !== 'ERR_VRING_QUEUE_BUSY' || !this.#handedOver) return error
+    if (!(error instanceof VringError) || error.code !== 'ERR_VRING_QUEUE_BUSY' || !this.#handedOver)
+      return error
     return new VringError(
       'ERR_VRING_HANDED_OVER',
       `${this.label} was handed over; it can be used here again when the thread that has it releases it`,
@@ -123,7 +124,7 @@ export class RxQueue extends Queue {
     try {
       return this.#receive(handleOf(burst))
     } catch (error) {
-      throw this.explain(burstError(error, burst, this.rxBurst))
+      throw this.explain(burstError(error, burst))
     }
   }
 
@@ -173,7 +174,7 @@ export class TxQueue extends Queue {
     try {
       return this.#send(handleOf(burst))
     } catch (error) {
-      throw this.explain(burstError(error, burst, this.txBurst))
+      throw this.explain(burstError(error, burst))
     }
   }
 

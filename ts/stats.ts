@@ -59,7 +59,10 @@ function addDrops(queues: readonly QueueStats[]): Drops {
 const OWN_DROPS: ReadonlySet<string> = new Set(['rx_unhandled'])
 
 /** Adds the queues of a port up. */
-export function portStats(rxCounters: readonly QueueCounters[], txCounters: readonly QueueCounters[]): PortStats {
+export function portStats(
+  rxCounters: readonly QueueCounters[],
+  txCounters: readonly QueueCounters[],
+): PortStats {
   const [rx, tx] = [rxCounters.map(queueStats), txCounters.map(queueStats)]
   const errors = (queues: readonly QueueStats[]): number =>
     sum(Object.entries(addDrops(queues)).map(([name, count]) => (OWN_DROPS.has(name) ? 0 : count)))

@@ -36,7 +36,14 @@ function count(name: string, text: string, low: number, high: number): number {
 /** Reads the command line; `undefined` when help is asked for. Throws {@link DemoUsageError}. */
 export function parseDemoOptions(argv: readonly string[]): DemoOptions | undefined {
   const text = { type: 'string' } as const
-  const options = { seconds: text, packets: text, size: text, pcap: text, out: text, help: { type: 'boolean' } } as const
+  const options = {
+    seconds: text,
+    packets: text,
+    size: text,
+    pcap: text,
+    out: text,
+    help: { type: 'boolean' },
+  } as const
   let values
   try {
     ;({ values } = parseArgs({ args: [...argv], options }))

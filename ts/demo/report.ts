@@ -41,7 +41,8 @@ export class LiveRates {
   print(now: Progress): void {
     const time = performance.now()
     const took = time - this.#last
-    const since = (key: 'sent' | 'swapped' | 'received'): string => rate(now[key] - this.#before[key], took).padStart(11)
+    const since = (key: 'sent' | 'swapped' | 'received'): string =>
+      rate(now[key] - this.#before[key], took).padStart(11)
     const line = [
       `${((time - this.#start) / 1000).toFixed(0).padStart(4)} s`,
       `sent ${since('sent')}`,
@@ -69,7 +70,8 @@ export function isComplete({ sent, received, drops, missingBuffers }: Account): 
 /** The account in words. */
 export function accountText(account: Account): string {
   const { sent, swapped, received, drops, missingBuffers, milliseconds } = account
-  const row = (name: string, n: number, note: string): string => `  ${name.padEnd(10)}${whole(n).padStart(16)}   ${note}`
+  const row = (name: string, n: number, note: string): string =>
+    `  ${name.padEnd(10)}${whole(n).padStart(16)}   ${note}`
   const lines = [
     '',
     row('sent', sent, `accepted by net_virtio_user, ${rate(sent, milliseconds)}`),

@@ -30,7 +30,10 @@ export function parseIpv4(text: string): number {
   if (parts.length === 4 && parts.every((part) => /^\d{1,3}$/.test(part) && Number(part) < 256)) {
     return parts.reduce((value, part) => value * 256 + Number(part), 0)
   }
-  throw new VringError('ERR_VRING_INVALID_ARGUMENT', `expected an IPv4 address like 198.18.0.1, got '${text}'`)
+  throw new VringError(
+    'ERR_VRING_INVALID_ARGUMENT',
+    `expected an IPv4 address like 198.18.0.1, got '${text}'`,
+  )
 }
 
 /** The eight 16-bit groups of an IPv6 address as text in RFC 5952's form: `2001:db8::1`. */

@@ -190,7 +190,10 @@ export class Ipv6View extends HeaderView {
   }
 
   set flowLabel(label: number) {
-    this.view.setUint32(this.addr, ((this.view.getUint32(this.addr) & 0xfff0_0000) | (label & 0xf_ffff)) >>> 0)
+    this.view.setUint32(
+      this.addr,
+      ((this.view.getUint32(this.addr) & 0xfff0_0000) | (label & 0xf_ffff)) >>> 0,
+    )
   }
 
   /** Bytes behind this header. */

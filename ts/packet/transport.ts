@@ -59,7 +59,9 @@ export class UdpView extends PortsView {
   /** Whether the checksum is right, or there is none. Reads the whole payload. */
   checksumOk(ip: Ipv4View | Ipv6View): boolean {
     if (this.checksum === 0) return true
-    return onesSum(this.bytes, this.addr, this.length, this.pseudoSum(ip, IpProtocol.Udp, this.length)) === 0xffff
+    return (
+      onesSum(this.bytes, this.addr, this.length, this.pseudoSum(ip, IpProtocol.Udp, this.length)) === 0xffff
+    )
   }
 
   /** Writes the checksum, with the addresses of `ip`. Reads the whole payload. */

@@ -11,12 +11,12 @@
 pub unsafe fn copy(dst: *mut u8, src: *const u8, len: usize) {
     // SAFETY: the caller's promise; every access below stays inside [0, len).
     unsafe {
-        if len > INLINE_MAX {
-            std::ptr::copy_nonoverlapping(src, dst, len);
-        } else if len >= 16 {
-            copy_blocks(dst, src, len);
-        } else {
-            copy_short(dst, src, len);
+        match len {
+            33..=64 => copy_ends::<32>(dst, src, len),
+            65..=INLINE_MAX => copy_long(dst, src, len),
+            16..=32 => copy_ends::<16>(dst, src, len),
+            0..16 => copy_short(dst, src, len),
+            _ => std::ptr::copy_nonoverlapping(src, dst, len),
         }
     }
 }
@@ -24,22 +24,34 @@ pub unsafe fn copy(dst: *mut u8, src: *const u8, len: usize) {
 /// Above this the C library's copy, which knows the processor, is the faster one.
 const INLINE_MAX: usize = 256;
 
-type Block = [u8; 16];
-
-/// 16 to [`INLINE_MAX`] bytes: whole blocks, then one that ends at the last byte and may overlap the one before.
+/// `N` to `2 * N` bytes: the first `N` and the last `N`, which may overlap.
 #[inline(always)]
-unsafe fn copy_blocks(dst: *mut u8, src: *const u8, len: usize) {
-    // SAFETY: blocks start at 0, 16, … below len - 16, and at len - 16.
+unsafe fn copy_ends<const N: usize>(dst: *mut u8, src: *const u8, len: usize) {
+    // SAFETY: both blocks lie inside [0, len). Read before they are written: unaligned arrays become vector registers.
     unsafe {
-        let tail = src.add(len - 16).cast::<Block>().read_unaligned();
+        let head = src.cast::<[u8; N]>().read_unaligned();
+        let tail = src.add(len - N).cast::<[u8; N]>().read_unaligned();
+        dst.cast::<[u8; N]>().write_unaligned(head);
+        dst.add(len - N).cast::<[u8; N]>().write_unaligned(tail);
+    }
+}
+
+/// 65 to [`INLINE_MAX`] bytes: whole blocks, then one that ends at the last byte and may overlap the one before.
+#[inline(always)]
+unsafe fn copy_long(dst: *mut u8, src: *const u8, len: usize) {
+    type Block = [u8; 64];
+    // SAFETY: blocks start at 0, 64, … below len - 64, and at len - 64.
+    unsafe {
         let mut at = 0;
-        while at + 16 < len {
+        while at + 64 < len {
             dst.add(at)
                 .cast::<Block>()
                 .write_unaligned(src.add(at).cast::<Block>().read_unaligned());
-            at += 16;
+            at += 64;
         }
-        dst.add(len - 16).cast::<Block>().write_unaligned(tail);
+        dst.add(len - 64)
+            .cast::<Block>()
+            .write_unaligned(src.add(len - 64).cast::<Block>().read_unaligned());
     }
 }
 

@@ -52,6 +52,57 @@ impl Default for MempoolConfig {
     }
 }
 
+/// See [`Mempool::geometry`]. Its pointer is good for as long as the mempool lives.
+#[derive(Debug, Clone, Copy)]
+pub struct Geometry {
+    base: *mut u8,
+    reciprocal: u64,
+    stride: u32,
+    count: u32,
+    buffer_size: u32,
+}
+
+impl Geometry {
+    /// The pointer to an address. The address may be anything below the region's length.
+    #[must_use]
+    #[inline(always)]
+    pub fn ptr(&self, addr: u32) -> *mut u8 {
+        self.base.wrapping_add(addr as usize)
+    }
+
+    /// The buffer that an address lies in; at or above [`Mempool::count`] for an address behind the last.
+    #[must_use]
+    #[inline(always)]
+    pub fn buffer_of(&self, addr: u32) -> u32 {
+        // Exact for every 32-bit address: the reciprocal is too large by less than one part in 2⁶⁴ / stride, so the error stays below
+        // addr * stride / 2⁶⁴ < 1 / stride.
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the quotient of a u32 is a u32"
+        )]
+        let buffer = ((u128::from(addr) * u128::from(self.reciprocal)) >> 64) as u32;
+        buffer
+    }
+
+    /// Where the data of a fresh packet begins in the buffer that `addr` lies in.
+    #[must_use]
+    #[inline(always)]
+    pub fn fresh(&self, addr: u32) -> u32 {
+        self.buffer_of(addr) * self.stride + HEADROOM
+    }
+
+    /// Says whether `len` bytes from `addr` lie inside one buffer with at least `room` bytes before them.
+    #[must_use]
+    #[inline(always)]
+    pub fn checked(&self, addr: u32, len: u32, room: u32) -> bool {
+        let buffer = self.buffer_of(addr);
+        let offset = addr.wrapping_sub(buffer.wrapping_mul(self.stride));
+        (buffer < self.count)
+            & (offset >= room)
+            & (u64::from(offset) + u64::from(len) <= u64::from(self.buffer_size))
+    }
+}
+
 /// How a packet of several segments goes on behind one of its buffers. Private to this process, but scripts see it.
 #[derive(Debug)]
 #[repr(C)]
@@ -225,43 +276,45 @@ impl Mempool {
         lock(&self.free).len() + cached
     }
 
-    /// The pointer to an address. The address may be anything below the region's length.
+    /// Where things lie, as plain numbers: what a loop over a burst keeps in registers.
+    #[must_use]
+    #[inline(always)]
+    pub fn geometry(&self) -> Geometry {
+        Geometry {
+            base: self.region.base(),
+            reciprocal: self.reciprocal,
+            stride: self.stride,
+            count: self.count,
+            buffer_size: self.buffer_size,
+        }
+    }
+
+    /// See [`Geometry::ptr`].
     #[must_use]
     #[inline(always)]
     pub fn ptr(&self, addr: u32) -> *mut u8 {
-        self.region.base().wrapping_add(addr as usize)
+        self.geometry().ptr(addr)
     }
 
-    /// The buffer that an address lies in; at or above [`Mempool::count`] for an address behind the last.
+    /// See [`Geometry::buffer_of`].
     #[must_use]
     #[inline(always)]
     pub fn buffer_of(&self, addr: u32) -> u32 {
-        // Exact for every 32-bit address: the reciprocal is too large by less than one part in 2⁶⁴ / stride, so the error stays below
-        // addr * stride / 2⁶⁴ < 1 / stride.
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "the quotient of a u32 is a u32"
-        )]
-        let buffer = ((u128::from(addr) * u128::from(self.reciprocal)) >> 64) as u32;
-        buffer
+        self.geometry().buffer_of(addr)
     }
 
-    /// Where the data of a fresh packet begins in the buffer that `addr` lies in.
+    /// See [`Geometry::fresh`].
     #[must_use]
     #[inline(always)]
     pub fn fresh(&self, addr: u32) -> u32 {
-        self.buffer_of(addr) * self.stride + HEADROOM
+        self.geometry().fresh(addr)
     }
 
-    /// Says whether `len` bytes from `addr` lie inside one buffer with at least `room` bytes before them.
+    /// See [`Geometry::checked`].
     #[must_use]
     #[inline(always)]
     pub fn checked(&self, addr: u32, len: u32, room: u32) -> bool {
-        let buffer = self.buffer_of(addr);
-        let offset = addr.wrapping_sub(buffer.wrapping_mul(self.stride));
-        (buffer < self.count)
-            & (offset >= room)
-            & (u64::from(offset) + u64::from(len) <= u64::from(self.buffer_size))
+        self.geometry().checked(addr, len, room)
     }
 
     /// Takes up to `out.len()` buffers; how many there were. Each stands in `out` as the address of a fresh packet.

@@ -1,5 +1,6 @@
 //! The driver's half: receives into buffers of the mempool that it posted, transmits buffers where they lie.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use vring_mem::burst::flags;
@@ -45,6 +46,23 @@ pub struct DriverRx<R: DriverRing, const MRG: bool> {
     header: u32,
     /// The ring is filled up when that many descriptors are free.
     refill_at: usize,
+    /// Popped, with the bytes that the device says it wrote, but not received yet: what is not one packet in one buffer.
+    pending: VecDeque<(u32, u32)>,
+}
+
+/// What became of the buffers of one packet.
+enum Joined {
+    /// Address, length, flags.
+    Packet(u32, u32, u32),
+    Dropped(DropReason),
+}
+
+/// In how many buffers the packet lies whose header this is.
+#[inline(always)]
+fn buffer_count(header: *const u8) -> u16 {
+    // SAFETY: the callers pass the beginning of a posted buffer; volatile, because the device can write there at any time. Headers with
+    // mergeable buffers are long enough, and buffers aligned enough: headroom and stride are whole cache lines, the header is 12 or 20.
+    unsafe { header.add(NUM_BUFFERS).cast::<u16>().read_volatile() }
 }
 
 impl<R: DriverRing, const MRG: bool> DriverRx<R, MRG> {
@@ -58,6 +76,7 @@ impl<R: DriverRing, const MRG: bool> DriverRx<R, MRG> {
             memory,
             header: layout.len,
             refill_at,
+            pending: VecDeque::new(),
         };
         rx.refill();
         rx
@@ -69,164 +88,187 @@ impl<R: DriverRing, const MRG: bool> DriverRx<R, MRG> {
     /// The device broke the rules of the ring.
     #[inline]
     pub fn rx(&mut self, burst: &mut Burst, counters: &Counters) -> Result<Tally, RingFault> {
+        let mut tally = Tally::default();
+        let mut honest = true;
+        if self.pending.is_empty() {
+            honest = self.rx_simple(burst, &mut tally)?;
+        }
+        if !self.pending.is_empty() {
+            match self.rx_pending(burst, &mut tally, counters) {
+                // What came before the fault is received now; the fault is met again at the front next time.
+                Err(fault) if tally.packets == 0 => return Err(fault),
+                Err(_) => honest = false,
+                Ok(()) => (),
+            }
+        }
+        // Not while a lie waits at the front: a buffer that is posted now under the same id would make it true before it is told.
+        if honest && self.ring.free_descs() >= self.refill_at {
+            tally.notify = self.refill();
+            if self.ring.free_descs() >= self.refill_at {
+                counters.no_buffer();
+            }
+        }
+        Ok(tally)
+    }
+
+    /// Receives packets of one buffer. At the first that is anything else, it and what came after it go to `pending`.
+    /// False when the device named a buffer that it does not have behind those that were taken.
+    #[inline(always)]
+    fn rx_simple(&mut self, burst: &mut Burst, tally: &mut Tally) -> Result<bool, RingFault> {
         let (first, room) = (burst.len(), burst.capacity() - burst.len());
         let ready = self.ring.used_ready(room)?.min(room);
-        if MRG {
-            for nth in 0..ready {
-                let used = self.ring.peek_used(nth)?;
-                prefetch_read(self.memory.pool.ptr(used.token - self.header));
-            }
-        }
-        let (mut at, mut bytes, mut left) = (first, 0u64, ready);
         let (addrs, lens, all_flags) = burst.arrays_mut();
-        while left > 0 {
-            let buffers = if MRG { self.buffer_count()? } else { 1 };
-            if buffers > left {
-                // The rest of the packet is not there yet, or not within this burst's reach.
-                if usize::from(self.ring.size()) < buffers
-                    || self.ring.used_ready(buffers)? < buffers
-                {
-                    break;
-                }
+        let (addrs, lens) = (
+            &mut addrs[first..first + ready],
+            &mut lens[first..first + ready],
+        );
+        let count = self.ring.pop_many(addrs, lens)?;
+        let (geometry, header) = (self.memory.pool.geometry(), self.header);
+        let (addrs, lens) = (&addrs[..count], &mut lens[..count]);
+        if MRG {
+            for &addr in addrs {
+                prefetch_read(geometry.ptr(addr - header));
             }
-            let packet = if MRG && buffers != 1 {
-                self.pop_chain(buffers)?
-            } else {
-                Some(self.pop_one()?)
+        }
+        let (longest, mut bytes, mut simple) = (self.memory.pool.data_room() - ETH_HEADER, 0, 0);
+        for (&addr, len) in addrs.iter().zip(lens.iter_mut()) {
+            let whole = !MRG || buffer_count(geometry.ptr(addr - header)) == 1;
+            let data = len.wrapping_sub(header);
+            // One comparison for both ends: what is shorter than an Ethernet header wraps to a number that is too large.
+            if !whole || data.wrapping_sub(ETH_HEADER) > longest {
+                break;
+            }
+            *len = data;
+            bytes += u64::from(data);
+            simple += 1;
+        }
+        all_flags[first..first + simple].fill(0);
+        if simple < count {
+            self.pending.extend(
+                addrs[simple..]
+                    .iter()
+                    .copied()
+                    .zip(lens[simple..].iter().copied()),
+            );
+        }
+        burst.set_len(first + simple);
+        tally.packets += simple;
+        tally.bytes += bytes;
+        Ok(count == ready)
+    }
+
+    /// Receives from what was popped: packets in several buffers, runts, lies.
+    fn rx_pending(
+        &mut self,
+        burst: &mut Burst,
+        tally: &mut Tally,
+        counters: &Counters,
+    ) -> Result<(), RingFault> {
+        while !burst.is_full() {
+            let Some(&(head, _)) = self.pending.front() else {
+                return Ok(());
             };
-            left = left.saturating_sub(buffers);
+            let count = if MRG {
+                buffer_count(self.memory.pool.ptr(head - self.header))
+            } else {
+                1
+            };
+            if count == 0 || count > self.ring.size() {
+                return Err(RingFault::BufferCount {
+                    count,
+                    size: self.ring.size(),
+                });
+            }
+            if !self.await_buffers(count.into())? {
+                return Ok(());
+            }
+            match self.join(count.into())? {
+                Joined::Packet(addr, len, flags) => {
+                    burst.push(addr, len, flags);
+                    tally.packets += 1;
+                    tally.bytes += u64::from(len);
+                }
+                Joined::Dropped(reason) => counters.drop(reason, 1),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether that many buffers are pending, with what the device has used by now.
+    fn await_buffers(&mut self, count: usize) -> Result<bool, RingFault> {
+        while self.pending.len() < count {
+            if self.ring.used_ready(1)? == 0 {
+                return Ok(false);
+            }
+            let used = self.ring.pop_used()?;
+            self.pending.push_back((used.token, used.len));
+        }
+        Ok(true)
+    }
+
+    /// Makes one packet of the first `count` pending buffers, once all of their lengths are believed.
+    fn join(&mut self, count: usize) -> Result<Joined, RingFault> {
+        let (header, pool) = (self.header, self.memory.pool.clone());
+        let max = pool.data_room() + header;
+        for (nth, &(_, len)) in self.pending.iter().take(count).enumerate() {
+            let min = if nth == 0 { header } else { 0 };
+            if !(min..=max).contains(&len) {
+                return Err(RingFault::UsedLength { len, min, max });
+            }
+        }
+        let fits = count <= MAX_SEGS;
+        let mut packet: Option<(u32, Segment)> = None;
+        let mut total = 0;
+        for (nth, (addr, len)) in self.pending.drain(..count).enumerate() {
+            // Only the first buffer begins with a header: the others hold data from their first byte.
+            let segment = if nth == 0 {
+                Segment {
+                    addr,
+                    len: len - header,
+                }
+            } else {
+                Segment {
+                    addr: addr - header,
+                    len,
+                }
+            };
             match packet {
-                Some((addr, len, flags)) if len >= ETH_HEADER => {
-                    (addrs[at], lens[at], all_flags[at]) = (addr, len, flags);
-                    at += 1;
-                    bytes += u64::from(len);
-                }
-                Some((addr, _, flags)) => {
-                    counters.drop(DropReason::RxRunt, 1);
-                    self.memory.pool.free_packet(addr, flags);
-                }
-                None => counters.drop(DropReason::RxOversize, 1),
-            }
-        }
-        burst.set_len(at);
-        let notify = if self.ring.free_descs() >= self.refill_at {
-            self.refill_counted(counters)
-        } else {
-            false
-        };
-        Ok(Tally {
-            packets: at - first,
-            refused: 0,
-            bytes,
-            notify,
-        })
-    }
-
-    /// In how many buffers the next packet lies.
-    #[inline(always)]
-    fn buffer_count(&self) -> Result<usize, RingFault> {
-        let used = self.ring.peek_used(0)?;
-        let at = self
-            .memory
-            .pool
-            .ptr(used.token - self.header)
-            .wrapping_add(NUM_BUFFERS);
-        // SAFETY: the header lies inside the posted buffer; volatile, because the device can write there at any time.
-        let count = unsafe { at.cast::<u16>().read_volatile() };
-        if count == 0 || count > self.ring.size() {
-            return Err(RingFault::BufferCount {
-                count,
-                size: self.ring.size(),
-            });
-        }
-        Ok(count.into())
-    }
-
-    /// Takes a buffer, with its bytes checked against what was posted. The buffer stays ours even if the device lied about them.
-    #[inline(always)]
-    fn pop_checked(&mut self, min: u32) -> Result<(u32, u32), RingFault> {
-        let max = self.memory.pool.data_room() + self.header;
-        let used = self.ring.pop_used()?;
-        if (min..=max).contains(&used.len) {
-            return Ok((used.token, used.len));
-        }
-        self.memory.pool.free_bulk(&[used.token]);
-        Err(RingFault::UsedLength {
-            len: used.len,
-            min,
-            max,
-        })
-    }
-
-    #[inline(always)]
-    fn pop_one(&mut self) -> Result<(u32, u32, u32), RingFault> {
-        let (addr, len) = self.pop_checked(self.header)?;
-        Ok((addr, len - self.header, 0))
-    }
-
-    /// Joins the buffers of one packet. `None`, with the buffers freed, if they are more than a packet can have.
-    #[cold]
-    fn pop_chain(&mut self, buffers: usize) -> Result<Option<(u32, u32, u32)>, RingFault> {
-        let pool = self.memory.pool.clone();
-        let (head, len) = self.pop_checked(self.header)?;
-        let mut last = Segment {
-            addr: head,
-            len: len - self.header,
-        };
-        let mut total = last.len;
-        for nth in 1..buffers {
-            pool.link(last, NO_SEG);
-            match self.pop_checked(0) {
-                // Only the first buffer begins with a header: the others hold data from their first byte.
-                Ok((addr, len)) if nth < MAX_SEGS => {
-                    let segment = Segment {
-                        addr: addr - self.header,
-                        len,
-                    };
+                _ if !fits => pool.free_bulk(&[addr]),
+                None => packet = Some((addr, segment)),
+                Some((head, last)) => {
                     pool.link(last, segment.addr);
-                    total += len;
-                    last = segment;
-                }
-                Ok((addr, _)) => pool.free_bulk(&[addr]),
-                Err(fault) => {
-                    pool.free_packet(head, flags::MULTI);
-                    return Err(fault);
+                    packet = Some((head, segment));
                 }
             }
+            total += segment.len;
         }
+        let Some((head, last)) = packet else {
+            return Ok(Joined::Dropped(DropReason::RxOversize));
+        };
         pool.link(last, NO_SEG);
-        if buffers > MAX_SEGS {
-            pool.free_packet(head, flags::MULTI);
-            return Ok(None);
+        let packet_flags = if count > 1 { flags::MULTI } else { 0 };
+        if total < ETH_HEADER {
+            pool.free_packet(head, packet_flags);
+            return Ok(Joined::Dropped(DropReason::RxRunt));
         }
-        Ok(Some((head, total, flags::MULTI)))
+        Ok(Joined::Packet(head, total, packet_flags))
     }
 
     /// Posts free buffers; whether the device wants to be told.
     #[inline(always)]
-    fn refill_counted(&mut self, counters: &Counters) -> bool {
-        let notify = self.refill();
-        if self.ring.free_descs() >= self.refill_at {
-            counters.no_buffer();
-        }
-        notify
-    }
-
-    #[inline(always)]
     fn refill(&mut self) -> bool {
         let mut buffers = [0; BATCH];
-        let room = self.memory.pool.data_room();
+        let (room, header) = (self.memory.pool.data_room(), self.header);
+        let base = self.memory.device_base;
         loop {
             let wanted = self.ring.free_descs().min(BATCH);
             self.ring.prefetch_free(wanted);
             let got = self.memory.pool.alloc_bulk(&mut buffers[..wanted]);
-            for &addr in &buffers[..got] {
-                self.ring.push(
-                    addr,
-                    self.memory.piece(addr - self.header, room + self.header),
-                    true,
-                );
-            }
+            let buffers = &buffers[..got];
+            self.ring.push_many(buffers, true, |nth| Piece {
+                addr: base + u64::from(buffers[nth] - header),
+                len: room + header,
+            });
             if got < BATCH {
                 break;
             }
@@ -242,7 +284,8 @@ impl<R: DriverRing, const MRG: bool> DriverRx<R, MRG> {
 
     /// The device is gone: counts what it had delivered and nobody took.
     pub fn abandon(&mut self, counters: &Counters) {
-        if let Ok(unread @ 1..) = self.ring.used_ready(usize::MAX) {
+        let unread = self.ring.used_ready(usize::MAX).unwrap_or(0) + self.pending.len();
+        if unread > 0 {
             counters.drop(DropReason::RxUnread, unread as u64);
         }
     }
@@ -250,6 +293,9 @@ impl<R: DriverRing, const MRG: bool> DriverRx<R, MRG> {
 
 impl<R: DriverRing, const MRG: bool> Drop for DriverRx<R, MRG> {
     fn drop(&mut self) {
+        for (addr, _) in self.pending.drain(..) {
+            self.memory.pool.free_bulk(&[addr]);
+        }
         while let Some(used) = self.ring.take_outstanding() {
             self.memory.pool.free_bulk(&[used.token]);
         }
@@ -280,7 +326,13 @@ impl<R: DriverRing> DriverTx<R> {
     #[must_use]
     pub fn new(ring: R, memory: DriverMemory, layout: HeaderLayout, spare_header: u64) -> Self {
         let reclaim_below = usize::from(ring.size()).saturating_sub(PARKED);
-        Self { ring, memory, header: layout.len, spare_header, reclaim_below }
+        Self {
+            ring,
+            memory,
+            header: layout.len,
+            spare_header,
+            reclaim_below,
+        }
     }
 
     /// Takes packets from the front of the burst as far as the ring has room.
@@ -297,32 +349,29 @@ impl<R: DriverRing> DriverTx<R> {
         self.ring.prefetch_free(count);
         let mut tally = Tally::default();
         let (addrs, lens, all_flags) = burst.packets();
-        for ((&addr, &len), &packet_flags) in addrs.iter().zip(lens).zip(all_flags) {
-            let simple = packet_flags & flags::MULTI == 0
-                && self.memory.pool.checked(addr, len, self.header);
-            if simple && len >= ETH_HEADER {
-                if self.ring.free_descs() == 0 {
+        let mut at = 0;
+        while at < count {
+            at += self.push_simple(&addrs[at..], &lens[at..], &all_flags[at..], &mut tally);
+            if at == count {
+                break;
+            }
+            match self.push_slow(addrs[at], lens[at], all_flags[at]) {
+                Outcome::Sent => {
+                    tally.packets += 1;
+                    tally.bytes += u64::from(lens[at]);
+                }
+                Outcome::Full => {
+                    // It may fit as soon as the device has read more, though single packets would find room enough: look next time.
+                    self.reclaim_below = usize::MAX;
                     break;
                 }
-                let start = addr - self.header;
-                // SAFETY: `checked` found the header's room before the data, inside the packet's own buffer.
-                unsafe { header::clear(self.memory.pool.ptr(start), self.header) };
-                self.ring
-                    .push(addr, self.memory.piece(start, len + self.header), false);
-            } else {
-                match self.push_slow(addr, len, packet_flags) {
-                    Outcome::Sent => (),
-                    Outcome::Full => break,
-                    Outcome::Refused(reason) => {
-                        counters.drop(reason, 1);
-                        self.memory.pool.free_packet(addr, packet_flags);
-                        tally.refused += 1;
-                        continue;
-                    }
+                Outcome::Refused(reason) => {
+                    counters.drop(reason, 1);
+                    self.memory.pool.free_packet(addrs[at], all_flags[at]);
+                    tally.refused += 1;
                 }
             }
-            tally.packets += 1;
-            tally.bytes += u64::from(len);
+            at += 1;
         }
         burst.remove_front(tally.packets + tally.refused);
         if tally.packets > 0 {
@@ -332,7 +381,41 @@ impl<R: DriverRing> DriverTx<R> {
         Ok(tally)
     }
 
-    /// Several segments, no headroom left, or nonsense.
+    /// Pushes packets of one segment with room for a header before it, from the front as far as they go; how many.
+    #[inline(always)]
+    fn push_simple(
+        &mut self,
+        addrs: &[u32],
+        lens: &[u32],
+        all_flags: &[u32],
+        tally: &mut Tally,
+    ) -> usize {
+        let (geometry, header) = (self.memory.pool.geometry(), self.header);
+        let most = addrs.len().min(self.ring.free_descs());
+        let (mut count, mut bytes) = (0, 0);
+        for ((&addr, &len), &packet_flags) in addrs[..most].iter().zip(lens).zip(all_flags) {
+            let simple = (packet_flags & flags::MULTI == 0)
+                & (len >= ETH_HEADER)
+                & geometry.checked(addr, len, header);
+            if !simple {
+                break;
+            }
+            // SAFETY: `checked` found the header's room before the data, inside the packet's own buffer.
+            unsafe { header::clear(geometry.ptr(addr - header), header) };
+            bytes += u64::from(len);
+            count += 1;
+        }
+        let base = self.memory.device_base;
+        self.ring.push_many(&addrs[..count], false, |nth| Piece {
+            addr: base + u64::from(addrs[nth] - header),
+            len: lens[nth] + header,
+        });
+        tally.packets += count;
+        tally.bytes += bytes;
+        count
+    }
+
+    /// Several segments, no headroom left, nonsense, or no free descriptor.
     #[cold]
     fn push_slow(&mut self, addr: u32, len: u32, packet_flags: u32) -> Outcome {
         let pool = self.memory.pool.clone();
@@ -370,7 +453,7 @@ impl<R: DriverRing> DriverTx<R> {
         if self.ring.push_chain(addr, &pieces[..used]) {
             return Outcome::Sent;
         }
-        if used > usize::from(self.ring.size()) {
+        if used > self.ring.max_pieces() {
             return Outcome::Refused(DropReason::TxTooBig);
         }
         Outcome::Full
@@ -382,26 +465,15 @@ impl<R: DriverRing> DriverTx<R> {
     /// The device broke the rules of the ring.
     #[inline]
     pub fn reclaim(&mut self) -> Result<(), RingFault> {
-        let mut buffers = [0; BATCH];
+        let (mut tokens, mut lens) = ([0; BATCH], [0; BATCH]);
         loop {
             let ready = self.ring.used_ready(BATCH)?.min(BATCH);
-            let mut single = 0;
-            for _ in 0..ready {
-                let popped = self.ring.pop_used();
-                match popped {
-                    Ok(used) if !used.chain => {
-                        buffers[single] = used.token;
-                        single += 1;
-                    }
-                    Ok(used) => self.memory.pool.free_packet(used.token, flags::MULTI),
-                    Err(fault) => {
-                        self.memory.pool.free_bulk(&buffers[..single]);
-                        return Err(fault);
-                    }
-                }
-            }
-            self.memory.pool.free_bulk(&buffers[..single]);
-            if ready < BATCH {
+            let count = self.ring.pop_many(&mut tokens[..ready], &mut lens)?;
+            self.memory.pool.free_bulk(&tokens[..count]);
+            if count < ready {
+                let used = self.ring.pop_used()?;
+                self.free(used.token, used.chain);
+            } else if ready < BATCH {
                 return Ok(());
             }
         }

@@ -29,7 +29,10 @@ fn cve_2018_1059_address_without_length() {
         // Begins in the second of two adjacent regions and ends in the gap behind it.
         (common::device::SECOND.0 + common::device::SECOND.1 - 20, 60),
     ] {
-        assert_eq!(fault(|g| g.chain(0, &[RawDesc::new(addr, len)])), address(addr, len));
+        assert_eq!(
+            fault(|g| g.chain(0, &[RawDesc::new(addr, len)])),
+            address(addr, len)
+        );
         let behind = |g: &Guest| g.chain(0, &[RawDesc::new(BUFFERS, 20), RawDesc::new(addr, len)]);
         assert_eq!(fault(behind), address(addr, len));
     }
@@ -44,8 +47,12 @@ fn ranges_across_adjacent_regions() {
         let data = pattern(1, 60);
         let bytes: Vec<u8> = [vec![0; HEADER as usize], data.clone()].concat();
         let start = BORDER - before;
-        guest.ram.write(start, &bytes[..usize::try_from(before).unwrap()]);
-        guest.ram.write(BORDER, &bytes[usize::try_from(before).unwrap()..]);
+        guest
+            .ram
+            .write(start, &bytes[..usize::try_from(before).unwrap()]);
+        guest
+            .ram
+            .write(BORDER, &bytes[usize::try_from(before).unwrap()..]);
         guest.chain(0, &[RawDesc::new(start, HEADER + 60)]);
         assert_eq!(guest.receive(&mut rx), Ok(vec![data]));
         drop(rx);
@@ -87,7 +94,10 @@ fn cve_2020_10725_zero_length_at_a_bad_address() {
     for addr in [0, END, u64::MAX] {
         let bad = RawDesc::new(addr, 0);
         assert_eq!(fault(|g| g.chain(0, &[bad])), address(addr, 0));
-        assert_eq!(fault(|g| g.chain(0, &[RawDesc::new(BUFFERS, 80), bad])), address(addr, 0));
+        assert_eq!(
+            fault(|g| g.chain(0, &[RawDesc::new(BUFFERS, 80), bad])),
+            address(addr, 0)
+        );
     }
 }
 
@@ -112,7 +122,14 @@ fn zero_lengths_are_harmless() {
 /// CVE-2022-2132: the header may lie in any number of descriptors.
 #[test]
 fn cve_2022_2132_header_over_many_descriptors() {
-    for cuts in [vec![12], vec![4, 4, 4], vec![1; 12], vec![11, 2], vec![13], vec![10, 1, 1, 1, 20]] {
+    for cuts in [
+        vec![12],
+        vec![4, 4, 4],
+        vec![1; 12],
+        vec![11, 2],
+        vec![13],
+        vec![10, 1, 1, 1, 20],
+    ] {
         let guest = Guest::new(32, PLAIN);
         let mut rx = guest.rx();
         let data = pattern(2, 100);
@@ -169,17 +186,30 @@ fn descriptor_loops() {
         g.raw.offer(0);
     });
     assert_eq!(direct, RingFault::ChainTooLong { max: 8 });
-    let looped = [RawDesc::new(BUFFERS, 10).next(1), RawDesc::new(BUFFERS, 10).next(0)];
-    assert_eq!(fault(|g| g.table(0, 32, &looped)), RingFault::ChainTooLong { max: 2 });
+    let looped = [
+        RawDesc::new(BUFFERS, 10).next(1),
+        RawDesc::new(BUFFERS, 10).next(0),
+    ];
+    assert_eq!(
+        fault(|g| g.table(0, 32, &looped)),
+        RingFault::ChainTooLong { max: 2 }
+    );
     let nested = [RawDesc::new(TABLES, 32).flags(INDIRECT)];
-    assert_eq!(fault(|g| g.table(0, 16, &nested)), RingFault::Indirect { len: 32 });
+    assert_eq!(
+        fault(|g| g.table(0, 16, &nested)),
+        RingFault::Indirect { len: 32 }
+    );
     for len in [0, 8, 24, u32::MAX] {
-        assert_eq!(fault(|g| g.table(0, len, &nested)), RingFault::Indirect { len });
+        assert_eq!(
+            fault(|g| g.table(0, len, &nested)),
+            RingFault::Indirect { len }
+        );
     }
     let over = fault(|g| {
         let next = RawDesc::new(BUFFERS, 20).next(1);
         g.ram.write(END - 16, &next.bytes());
-        g.raw.set_desc(0, RawDesc::new(END - 16, 32).flags(INDIRECT));
+        g.raw
+            .set_desc(0, RawDesc::new(END - 16, 32).flags(INDIRECT));
         g.raw.offer(0);
     });
     assert_eq!(over, address(END, 16));
@@ -190,7 +220,10 @@ fn descriptor_loops() {
 fn indirect_without_the_feature() {
     let guest = Guest::new(8, Features::VERSION_1);
     let desc = [RawDesc::new(BUFFERS, 80)];
-    assert_eq!(guest.rx_faults(|g| g.table(0, 16, &desc)), RingFault::Indirect { len: 16 });
+    assert_eq!(
+        guest.rx_faults(|g| g.table(0, 16, &desc)),
+        RingFault::Indirect { len: 16 }
+    );
 }
 
 /// A buffer for the device to write has no place in a transmitted packet, at any position.
@@ -199,18 +232,27 @@ fn wrong_direction() {
     let write = RawDesc::new(BUFFERS, 80).flags(WRITE);
     let expected = RingFault::Direction { expected: "reads" };
     assert_eq!(fault(|g| g.chain(0, &[write])), expected);
-    assert_eq!(fault(|g| g.chain(0, &[RawDesc::new(BUFFERS, 80), write])), expected);
+    assert_eq!(
+        fault(|g| g.chain(0, &[RawDesc::new(BUFFERS, 80), write])),
+        expected
+    );
     assert_eq!(fault(|g| g.table(0, 16, &[write])), expected);
 }
 
 /// CVE-2016-7422: a length beyond all packets is a fault; one that is in the memory but too much for a packet is a counted drop.
 #[test]
 fn cve_2016_7422_huge_lengths() {
-    assert_eq!(fault(|g| g.chain(0, &[RawDesc::new(BUFFERS, u32::MAX)])), address(BUFFERS, u32::MAX));
+    assert_eq!(
+        fault(|g| g.chain(0, &[RawDesc::new(BUFFERS, u32::MAX)])),
+        address(BUFFERS, u32::MAX)
+    );
     // The sum, though each is in the memory: 64 KiB, 1024 times.
     let big = |next| RawDesc::new(APART.0, 0x1_0000).next(next);
     let table: Vec<RawDesc> = (1..=1024).map(big).collect();
-    assert_eq!(fault(|g| g.table(0, 16 * 1024, &table)), address(APART.0, 0x1_0000));
+    assert_eq!(
+        fault(|g| g.table(0, 16 * 1024, &table)),
+        address(APART.0, 0x1_0000)
+    );
 
     let guest = Guest::new(8, PLAIN);
     let mut rx = guest.rx();

@@ -22,7 +22,12 @@ fn fault(lens: &[usize], attack: impl Fn(&Guest)) -> RingFault {
 /// CVE-2018-1059: nothing is written beyond the memory, whatever a posted buffer says.
 #[test]
 fn cve_2018_1059_address_without_length() {
-    for (addr, len) in [(END - 59, 2000), (END, 2000), (0, 2000), (u64::MAX - 10, 2000)] {
+    for (addr, len) in [
+        (END - 59, 2000),
+        (END, 2000),
+        (0, 2000),
+        (u64::MAX - 10, 2000),
+    ] {
         let found = fault(&[60], |g| g.chain(0, &[to_write(addr, len)]));
         assert_eq!(found, RingFault::Address { addr, len });
     }
@@ -51,7 +56,10 @@ fn wrong_direction() {
     let expected = RingFault::Direction { expected: "writes" };
     let read = RawDesc::new(BUFFERS, 2000);
     assert_eq!(fault(&[60], |g| g.chain(0, &[read])), expected);
-    assert_eq!(fault(&[60], |g| g.chain(0, &[to_write(BUFFERS, 12), read])), expected);
+    assert_eq!(
+        fault(&[60], |g| g.chain(0, &[to_write(BUFFERS, 12), read])),
+        expected
+    );
 }
 
 /// CVE-2022-2132: a first buffer that does not take the header is a fault.

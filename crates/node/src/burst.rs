@@ -182,7 +182,7 @@ pub fn create<'env>(env: &'env Env, pool: &Arc<Mempool>, capacity: u32) -> Resul
             arrays: arrays.clone(),
             pool: pool.clone(),
             pool_id: pool.id(),
-        })
+        });
     };
     slot.thread.store(thread(owner), Ordering::Relaxed);
     slot.handle.store(handle, Ordering::Relaxed);
@@ -226,7 +226,7 @@ fn close(handle: u32, owner: Owner) {
     let wrapped = next >> SLOT_BITS == 0 || next >> SLOT_BITS == NO_HANDLE >> SLOT_BITS;
     #[expect(clippy::cast_possible_truncation, reason = "SLOTS is small")]
     let next = if wrapped {
-        handle % SLOTS as u32 | 1 << SLOT_BITS
+        (handle % SLOTS as u32) | (1 << SLOT_BITS)
     } else {
         next
     };
@@ -272,16 +272,21 @@ impl Callable for Drop1 {
     }
 }
 
-/// Appends fresh packets of length 0: `(burst, wanted) => got`.
+/// Appends fresh packets of length 0: `(burst, wanted) => got`. Does not keep its pool: the burst does.
 pub struct Alloc {
-    pool: Arc<Mempool>,
+    pool_id: u64,
+    pool_name: String,
     owner: Owner,
 }
 
 impl Alloc {
     /// From this pool, for bursts of this isolate.
-    pub fn new(pool: Arc<Mempool>, owner: Owner) -> Self {
-        Self { pool, owner }
+    pub fn new(pool: &Mempool, owner: Owner) -> Self {
+        Self {
+            pool_id: pool.id(),
+            pool_name: pool.name().to_owned(),
+            owner,
+        }
     }
 }
 
@@ -291,12 +296,12 @@ impl Callable for Alloc {
     #[inline(always)]
     fn call(&self, handle: u32, wanted: u32) -> Result<u32> {
         with(handle, self.owner, |burst, held| {
-            if held.pool_id != self.pool.id() {
+            if held.pool_id != self.pool_id {
                 return Err(failure(
                     "ERR_VRING_WRONG_MEMPOOL",
                     format!(
                         "expected a burst of mempool '{}', got one of '{}'",
-                        self.pool.name(),
+                        self.pool_name,
                         held.pool.name()
                     ),
                 ));
@@ -304,7 +309,7 @@ impl Callable for Alloc {
             let len = burst.len();
             let end = len.saturating_add(wanted as usize).min(burst.capacity());
             let (addrs, lens, flags) = burst.arrays_mut();
-            let got = self.pool.alloc_bulk(&mut addrs[len..end]);
+            let got = held.pool.alloc_bulk(&mut addrs[len..end]);
             lens[len..len + got].fill(0);
             flags[len..len + got].fill(0);
             burst.set_len(len + got);

@@ -39,10 +39,8 @@ pub fn current(env: &Env) -> Result<Rc<Isolate>> {
     });
     let argument = Rc::into_raw(isolate.clone()).cast_mut().cast();
     // SAFETY: the hook gets the reference that is counted for it here, once, on this thread.
-    check(
-        unsafe { sys::napi_add_env_cleanup_hook(env.raw(), Some(end), argument) },
-        "napi_add_env_cleanup_hook",
-    )?;
+    let added = unsafe { sys::napi_add_env_cleanup_hook(env.raw(), Some(end), argument) };
+    check(added, "napi_add_env_cleanup_hook")?;
     CURRENT.set(Some(isolate.clone()));
     Ok(isolate)
 }

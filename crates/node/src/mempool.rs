@@ -1,5 +1,6 @@
 //! Mempools.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use napi::Env;
@@ -48,10 +49,10 @@ pub struct MempoolFacts {
     pub page_size: f64,
 }
 
-/// A mempool, for one isolate.
+/// A mempool, for one isolate. Lets go of it when it is closed, not when it is collected.
 #[napi]
 pub struct MempoolHandle {
-    pool: Arc<Mempool>,
+    pool: RefCell<Option<Arc<Mempool>>>,
 }
 
 /// A whole number within what `usize` can be, or an error that names the option.
@@ -101,12 +102,19 @@ pub fn create_mempool(request: MempoolRequest) -> Result<MempoolHandle> {
 impl MempoolHandle {
     /// A handle of this isolate on a pool.
     pub fn of(pool: Arc<Mempool>) -> Self {
-        Self { pool }
+        Self {
+            pool: RefCell::new(Some(pool)),
+        }
     }
 
-    /// The pool.
-    pub fn pool(&self) -> &Arc<Mempool> {
-        &self.pool
+    /// The pool, unless the handle was closed.
+    pub fn pool(&self) -> Result<Arc<Mempool>> {
+        self.pool.borrow().clone().ok_or_else(|| {
+            failure(
+                "ERR_VRING_CLOSED",
+                "expected an open mempool, but it was closed",
+            )
+        })
     }
 }
 
@@ -114,9 +122,9 @@ impl MempoolHandle {
 impl MempoolHandle {
     /// What it is.
     #[napi(catch_unwind)]
-    pub fn facts(&self) -> MempoolFacts {
-        let pool = &self.pool;
-        MempoolFacts {
+    pub fn facts(&self) -> Result<MempoolFacts> {
+        let pool = self.pool()?;
+        Ok(MempoolFacts {
             id: pool.id() as f64,
             name: pool.name().to_owned(),
             count: pool.count(),
@@ -124,19 +132,20 @@ impl MempoolHandle {
             stride: pool.stride(),
             headroom: HEADROOM,
             page_size: pool.region().pages().size() as f64,
-        }
+        })
     }
 
     /// Free buffers, those in the caches of threads included.
     #[napi(catch_unwind)]
-    pub fn free_count(&self) -> f64 {
-        self.pool.free_count() as f64
+    pub fn free_count(&self) -> Result<f64> {
+        Ok(self.pool()?.free_count() as f64)
     }
 
     /// All its memory. The mapping stays as long as this `ArrayBuffer` does.
     #[napi(catch_unwind, ts_return_type = "ArrayBuffer")]
     pub fn memory<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
-        let region = self.pool.region();
+        let pool = self.pool()?;
+        let region = pool.region();
         // SAFETY: the region is mapped as long as its Arc is held.
         unsafe { shown::show(env, region.base(), region.len(), region.clone()) }
     }
@@ -144,14 +153,15 @@ impl MempoolHandle {
     /// Where each buffer's packet goes on: two 32-bit words a buffer, the next segment's address and this segment's length.
     #[napi(catch_unwind, ts_return_type = "ArrayBuffer")]
     pub fn segments<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
-        let meta = self.pool.meta();
+        let pool = self.pool()?;
+        let meta = pool.meta();
         // SAFETY: the words are atomics, which may be written through a shared reference; they live as long as the pool.
         unsafe {
             shown::show(
                 env,
                 meta.as_ptr().cast_mut().cast(),
                 size_of_val::<[SegMeta]>(meta),
-                self.pool.clone(),
+                pool.clone(),
             )
         }
     }
@@ -159,7 +169,7 @@ impl MempoolHandle {
     /// A burst of this pool for this isolate.
     #[napi(catch_unwind)]
     pub fn create_burst<'env>(&self, env: &'env Env, capacity: u32) -> Result<NewBurst<'env>> {
-        burst::create(env, &self.pool, capacity)
+        burst::create(env, &self.pool()?, capacity)
     }
 
     /// The function that appends fresh packets to a burst: `(burst, wanted) => got`.
@@ -170,7 +180,13 @@ impl MempoolHandle {
     pub fn alloc_function<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
         hot::bind(
             env,
-            Alloc::new(self.pool.clone(), isolate::current(env)?.owner),
+            Alloc::new(&*self.pool()?, isolate::current(env)?.owner),
         )
+    }
+
+    /// Lets go of the pool.
+    #[napi(catch_unwind)]
+    pub fn close(&self) {
+        self.pool.borrow_mut().take();
     }
 }

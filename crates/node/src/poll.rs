@@ -163,10 +163,8 @@ impl Waiter {
         })?;
         let mut uv_loop = ptr::null_mut();
         // SAFETY: fills a pointer of ours.
-        check(
-            unsafe { sys::napi_get_uv_event_loop(env.raw(), &raw mut uv_loop) },
-            "napi_get_uv_event_loop",
-        )?;
+        let status = unsafe { sys::napi_get_uv_event_loop(env.raw(), &raw mut uv_loop) };
+        check(status, "napi_get_uv_event_loop")?;
         // SAFETY: a pure function.
         let size = unsafe { uv_handle_size(UV_POLL) };
         let inner = Rc::new(Inner {
@@ -212,10 +210,9 @@ impl Waiter {
         inner.forget_callback();
         let mut reference = ptr::null_mut();
         // SAFETY: a value of this call's scope.
-        check(
-            unsafe { sys::napi_create_reference(env.raw(), callback.raw(), 1, &raw mut reference) },
-            "napi_create_reference",
-        )?;
+        let status =
+            unsafe { sys::napi_create_reference(env.raw(), callback.raw(), 1, &raw mut reference) };
+        check(status, "napi_create_reference")?;
         inner.callback.set(reference);
         // SAFETY: an initialised handle that is not closing.
         let status = unsafe { uv_poll_start(inner.handle(), UV_READABLE, readable) };

@@ -193,7 +193,7 @@ pub fn open_port<'env>(
 ) -> Result<Object<'env>> {
     let device = device(request)?;
     let config = PortConfig {
-        pool: pool.pool().clone(),
+        pool: pool.pool()?,
         rx_queues: u16_of("rxQueues", config.rx_queues)?,
         tx_queues: u16_of("txQueues", config.tx_queues)?,
         rx_desc: u16_of("rxDesc", config.rx_desc)?,

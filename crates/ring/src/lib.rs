@@ -88,9 +88,13 @@ pub trait DriverRing: Send {
     fn prefetch_free(&self, count: usize);
     /// Makes one buffer available: of the device's to write, or to read. Needs one free descriptor. `token` must not be `u32::MAX`.
     fn push(&mut self, token: u32, piece: Piece, write: bool);
+    /// Makes buffers available, one for each token, all for the device to write, or all to read. Needs as many free descriptors.
+    fn push_many(&mut self, tokens: &[u32], write: bool, piece: impl FnMut(usize) -> Piece);
     /// Makes a chain available for the device to read, in an indirect table where that was negotiated and fits. False if it does not fit
     /// now; nothing has changed then.
     fn push_chain(&mut self, token: u32, pieces: &[Piece]) -> bool;
+    /// Most pieces that a chain can have in this ring when it is empty.
+    fn max_pieces(&self) -> usize;
     /// Shows the device what was pushed.
     fn publish(&mut self);
     /// Whether the device wants to be told of what was published since the last call.
@@ -110,6 +114,12 @@ pub trait DriverRing: Send {
     /// # Errors
     /// The device named a chain that it does not have.
     fn pop_used(&mut self) -> Result<Used, RingFault>;
+    /// Takes used buffers, up to the shorter of the two slices and no chain: their tokens and how many bytes the device says it wrote to each.
+    /// Below what `used_ready` said.
+    ///
+    /// # Errors
+    /// The very first names a chain that the device does not have. A lie further back is met when it is the first.
+    fn pop_many(&mut self, tokens: &mut [u32], lens: &mut [u32]) -> Result<usize, RingFault>;
     /// Takes a chain back that the device still has: only after the device has stopped.
     fn take_outstanding(&mut self) -> Option<Used>;
     /// Asks for calls, or for none. Returns true if used chains came in while asking: the caller must not sleep then.
@@ -136,13 +146,20 @@ pub trait DeviceRing: Send {
     /// # Errors
     /// The driver's index makes no sense.
     fn ready(&mut self, wanted: usize) -> Result<usize, RingFault>;
-    /// Asks for the first descriptors of the next `count` chains, which are about to be read. The driver has written them last.
-    fn prefetch_heads(&self, count: usize);
     /// The chain `nth` from the front, below what `ready` said.
     ///
     /// # Errors
     /// The driver named a descriptor that does not exist.
     fn peek(&self, nth: usize) -> Result<Head, RingFault>;
+    /// Looks at the first `count` chains, below what `ready` said, until `each` returns false. How many it said yes to.
+    ///
+    /// # Errors
+    /// The very first names a descriptor that does not exist. A lie further back is met when it is the first.
+    fn peek_many(
+        &self,
+        count: usize,
+        each: impl FnMut(usize, Head) -> bool,
+    ) -> Result<usize, RingFault>;
     /// Walks all descriptors of a chain, indirect ones resolved. The walk ends, whatever the driver wrote.
     ///
     /// # Errors
@@ -155,6 +172,8 @@ pub trait DeviceRing: Send {
     ) -> Result<(), RingFault>;
     /// Gives the next chain back with `len` bytes written to it.
     fn complete(&mut self, id: u16, len: u32);
+    /// Gives the next `count` chains back: `each` says the id and the bytes written.
+    fn complete_many(&mut self, count: usize, each: impl FnMut(usize) -> (u16, u32));
     /// Shows the driver what was completed.
     fn publish(&mut self);
     /// Whether the driver wants to be told of what was published since the last call.

@@ -84,6 +84,15 @@ impl SplitRing {
         self.u16_at(self.avail, 4 + 2 * self.slot(index))
     }
 
+    /// Writes an available entry unless it says so already, as it does in steady state: not writing leaves its line in the device's cache.
+    #[inline(always)]
+    pub(crate) fn update_avail_entry(&self, index: u16, head: u16) {
+        let entry = self.avail_entry(index);
+        if entry.load(Ordering::Relaxed) != head {
+            entry.store(head, Ordering::Relaxed);
+        }
+    }
+
     /// Behind the available ring: the used index at which the driver wants a call.
     #[inline(always)]
     pub(crate) fn used_event(&self) -> &AtomicU16 {
@@ -119,10 +128,14 @@ impl SplitRing {
         unsafe { self.elem_ptr(index).read_volatile() }
     }
 
+    /// Writes a used element unless it says so already, as it does in steady state: not writing leaves its line in the driver's cache.
     #[inline(always)]
-    pub(crate) fn set_used_elem(&self, index: u16, elem: UsedElem) {
-        // SAFETY: as in used_elem.
-        unsafe { self.elem_ptr(index).write_volatile(elem) }
+    pub(crate) fn update_used_elem(&self, index: u16, id: u16, len: u32) {
+        let elem = UsedElem(u64::from(id) | u64::from(len) << 32);
+        if self.used_elem(index) != elem {
+            // SAFETY: as in used_elem.
+            unsafe { self.elem_ptr(index).write_volatile(elem) }
+        }
     }
 
     #[inline(always)]

@@ -9,6 +9,9 @@ use vring_ring::{Desc, DescFlags, DeviceRing, Head, RingFault};
 /// Most bytes of one chain: more than any packet. What a peer claims beyond is not looked at.
 const MAX_BYTES: u64 = 1 << 24;
 
+/// Most pieces of one packet: 64 KiB in pieces of 32 bytes. Pieces may be empty, so bytes alone do not bound the work that a peer can make.
+const MAX_PIECES: usize = 2048;
+
 /// The pieces of one or more chains, in order, with a position. Kept and reused, so that steady state allocates nothing.
 #[derive(Debug, Default)]
 pub(super) struct Pieces {
@@ -65,6 +68,12 @@ impl Pieces {
             return Err(bad);
         }
         loop {
+            if self.list.len() == MAX_PIECES {
+                #[expect(clippy::cast_possible_truncation, reason = "a small constant")]
+                return Err(RingFault::ChainTooLong {
+                    max: MAX_PIECES as u32,
+                });
+            }
             let view = memory.region_of(addr).ok_or(bad)?;
             let here = left.min(view.end - addr);
             let ptr = view.translate(addr, here).ok_or(bad)?;

@@ -1,5 +1,6 @@
 //! Receives what the driver transmits.
 
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use vring_mem::burst::flags;
@@ -9,8 +10,8 @@ use vring_mem::mempool::{MAX_SEGS, NO_SEG, Segment};
 use vring_mem::{Burst, Mempool};
 use vring_ring::{DescFlags, DeviceRing, Head, RingFault};
 
-use super::LOOK_AHEAD;
 use super::pieces::Pieces;
+use super::{LOOK_AHEAD, or_gone, translate};
 use crate::header::HeaderLayout;
 use crate::{Counters, DropReason, ETH_HEADER, Tally};
 
@@ -39,9 +40,11 @@ enum Gathered {
 /// A chain that was looked at.
 #[derive(Clone, Copy)]
 struct Look {
-    head: Head,
     /// Its data behind the header, if it is one descriptor that fits one buffer; else null.
     data: *const u8,
+    /// Bytes of the data.
+    len: u32,
+    id: u16,
 }
 
 impl<R: DeviceRing> DeviceRx<R> {
@@ -69,12 +72,20 @@ impl<R: DeviceRing> DeviceRx<R> {
     /// The driver broke the rules of the ring.
     #[inline]
     pub fn rx(&mut self, burst: &mut Burst, counters: &Counters) -> Result<Tally, RingFault> {
+        if self.memory.is_poisoned() {
+            return Err(RingFault::MemoryGone);
+        }
+        self.rx_all(burst, counters)
+            .map_err(|fault| or_gone(&self.memory, fault))
+    }
+
+    #[inline(always)]
+    fn rx_all(&mut self, burst: &mut Burst, counters: &Counters) -> Result<Tally, RingFault> {
         let (first, room) = (burst.len(), burst.capacity() - burst.len());
         let ready = self.ring.ready(room)?.min(room);
         if ready == 0 {
             return Ok(Tally::default());
         }
-        self.ring.prefetch_heads(ready);
         let (mut at, mut done, mut tally) = (first, 0, Tally::default());
         while done < ready {
             let wanted = (ready - done).min(LOOK_AHEAD);
@@ -100,8 +111,9 @@ impl<R: DeviceRing> DeviceRx<R> {
         Ok(tally)
     }
 
-    /// Receives `count` chains into the fresh buffers that stand in the burst from `first` on. On return, the packets of the burst from
-    /// `first` on are complete as far as the tally says; buffers that were not needed are free. False when it had to stop for want of buffers.
+    /// Receives up to `count` chains into the fresh buffers that stand in the burst from `first` on. On return, the packets of the burst
+    /// from `first` on are complete as far as the tally says; buffers that were not needed are free. False when it had to stop for want of
+    /// buffers.
     #[inline(always)]
     fn rx_some(
         &mut self,
@@ -112,91 +124,90 @@ impl<R: DeviceRing> DeviceRx<R> {
         counters: &Counters,
     ) -> Result<bool, RingFault> {
         let (addrs, lens, all_flags) = burst.arrays_mut();
-        let mut looks = [const { std::mem::MaybeUninit::<Look>::uninit() }; LOOK_AHEAD];
-        for (nth, slot) in looks[..count].iter_mut().enumerate() {
-            match self.look(nth) {
-                Ok(look) => slot.write(look),
-                Err(fault) if nth == 0 => {
-                    self.pool.free_bulk(&addrs[first..first + count]);
-                    return Err(fault);
-                }
-                // Those before it are good: they are received first, and the fault is met again at the front.
-                Err(_) => {
-                    self.pool.free_bulk(&addrs[first + nth..first + count]);
-                    return self.rx_some(burst, first, nth, tally, counters);
-                }
-            };
-        }
-        let mut at = first;
-        for nth in 0..count {
-            // SAFETY: the loop above wrote the first `count`.
-            let look = unsafe { looks[nth].assume_init() };
-            let buffer = addrs[first + nth];
-            let received = if look.data.is_null() {
-                match self.gather(look.head, buffer, counters) {
-                    Ok(Gathered::Packet(len, packet_flags)) => Some((len, packet_flags)),
-                    Ok(Gathered::Dropped) => None,
-                    stopped => {
-                        self.pool.free_bulk(&addrs[first + nth..first + count]);
-                        return stopped.map(|_| false);
-                    }
-                }
-            } else {
-                let len = look.head.desc.len - self.header;
+        let buffers: &mut [u32] = &mut addrs[first..first + count];
+        let mut looks = [const { MaybeUninit::<Look>::uninit() }; LOOK_AHEAD];
+        let looked = match self.look(&mut looks[..count]) {
+            Ok(looks) => looks,
+            Err(fault) => {
+                self.pool.free_bulk(buffers);
+                return Err(fault);
+            }
+        };
+        let geometry = self.pool.geometry();
+        let (mut nth, mut kept) = (0, 0);
+        while nth < looked.len() {
+            let run = nth;
+            while nth < looked.len() && !looked[nth].data.is_null() {
+                let (buffer, len) = (buffers[nth], looked[nth].len);
                 // SAFETY: `look` translated the descriptor and compared its length with the buffer's room; the map is held.
-                unsafe { copy(self.pool.ptr(buffer), look.data, len as usize) };
-                Some((len, 0))
-            };
-            self.ring.complete(look.head.id, 0);
-            match received {
-                Some((len, packet_flags)) => {
-                    (addrs[at], lens[at], all_flags[at]) = (buffer, len, packet_flags);
-                    at += 1;
+                unsafe { copy(geometry.ptr(buffer), looked[nth].data, len as usize) };
+                (buffers[kept], lens[first + kept], all_flags[first + kept]) = (buffer, len, 0);
+                tally.bytes += u64::from(len);
+                kept += 1;
+                nth += 1;
+            }
+            tally.packets += nth - run;
+            self.ring
+                .complete_many(nth - run, |i| (looked[run + i].id, 0));
+            if nth == looked.len() {
+                break;
+            }
+            let buffer = buffers[nth];
+            match self.rx_odd(buffer, counters) {
+                Ok(Gathered::Packet(len, packet_flags)) => {
+                    (buffers[kept], lens[first + kept], all_flags[first + kept]) =
+                        (buffer, len, packet_flags);
                     tally.packets += 1;
                     tally.bytes += u64::from(len);
+                    kept += 1;
                 }
-                None => self.pool.free_bulk(&[buffer]),
+                Ok(Gathered::Dropped) => self.pool.free_bulk(&[buffer]),
+                stopped => {
+                    self.pool.free_bulk(&buffers[nth..]);
+                    return stopped.map(|_| false);
+                }
             }
+            nth += 1;
         }
+        self.pool.free_bulk(&buffers[looked.len()..]);
         Ok(true)
     }
 
-    /// Reads a chain's first descriptor and asks for its data.
+    /// Reads the first descriptors of chains, and asks for the data of those that are simple.
     #[inline(always)]
-    fn look(&mut self, nth: usize) -> Result<Look, RingFault> {
-        let head = self.ring.peek(nth)?;
-        let desc = head.desc;
-        let special = desc
-            .flags
-            .intersects(DescFlags::NEXT | DescFlags::WRITE | DescFlags::INDIRECT);
-        let len = desc.len.wrapping_sub(self.header);
-        // A length below the header wraps to one that is too long.
-        if special || len < ETH_HEADER || len > self.pool.data_room() {
-            return Ok(Look {
-                head,
-                data: std::ptr::null(),
-            });
-        }
-        let Some(ptr) = self.translate(desc.addr, desc.len) else {
-            return Ok(Look {
-                head,
-                data: std::ptr::null(),
-            });
-        };
-        let data = ptr.wrapping_add(self.header as usize);
-        prefetch_read(data);
-        Ok(Look { head, data })
+    fn look<'a>(&mut self, looks: &'a mut [MaybeUninit<Look>]) -> Result<&'a [Look], RingFault> {
+        let (mut view, header, memory) = (self.view, self.header, &self.memory);
+        let longest = self.pool.data_room() - ETH_HEADER;
+        let looked = self.ring.peek_many(looks.len(), |nth, Head { id, desc }| {
+            let special = desc
+                .flags
+                .intersects(DescFlags::NEXT | DescFlags::WRITE | DescFlags::INDIRECT);
+            let len = desc.len.wrapping_sub(header);
+            let mut data = std::ptr::null();
+            // One comparison for both ends: what is shorter than headers wraps to a number that is too large.
+            if !special
+                && len.wrapping_sub(ETH_HEADER) <= longest
+                && let Some(ptr) = translate(&mut view, memory, desc.addr, desc.len)
+            {
+                data = ptr.wrapping_add(header as usize).cast_const();
+                prefetch_read(data);
+            }
+            looks[nth].write(Look { data, len, id });
+            true
+        })?;
+        self.view = view;
+        // SAFETY: peek_many called the closure for each of the first `looked`.
+        Ok(unsafe { std::slice::from_raw_parts(looks.as_ptr().cast(), looked) })
     }
 
-    #[inline(always)]
-    fn translate(&mut self, addr: u64, len: u32) -> Option<*const u8> {
-        if let Some(ptr) = self.view.translate(addr, len.into()) {
-            return Some(ptr.as_ptr());
+    /// Receives the chain at the front, whatever its shape, and gives it back.
+    fn rx_odd(&mut self, buffer: u32, counters: &Counters) -> Result<Gathered, RingFault> {
+        let head = self.ring.peek(0)?;
+        let gathered = self.gather(head, buffer, counters)?;
+        if !matches!(gathered, Gathered::NoBuffers) {
+            self.ring.complete(head.id, 0);
         }
-        self.view = self.memory.region_of(addr)?;
-        self.view
-            .translate(addr, len.into())
-            .map(|ptr| ptr.as_ptr().cast_const())
+        Ok(gathered)
     }
 
     /// Receives a chain of any shape into `buffer` and as many more as it takes.

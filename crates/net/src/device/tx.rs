@@ -1,15 +1,16 @@
 //! Transmits into what the driver posted to receive.
 
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use vring_mem::burst::flags;
-use vring_mem::copy::{copy, prefetch_write};
+use vring_mem::copy::{copy, prefetch_read, prefetch_write};
 use vring_mem::guest::{GuestMemory, RegionView};
 use vring_mem::{Burst, Mempool};
-use vring_ring::{DescFlags, DeviceRing, RingFault};
+use vring_ring::{DescFlags, DeviceRing, Head, RingFault};
 
-use super::LOOK_AHEAD;
 use super::pieces::Pieces;
+use super::{LOOK_AHEAD, or_gone, translate};
 use crate::header::{self, HeaderLayout};
 use crate::{Counters, DropReason, ETH_HEADER, MAX_HEADER, Tally};
 
@@ -59,6 +60,9 @@ impl<R: DeviceRing> DeviceTx<R> {
     /// The driver broke the rules of the ring.
     #[inline]
     pub fn tx(&mut self, burst: &mut Burst, counters: &Counters) -> Result<Tally, RingFault> {
+        if self.memory.is_poisoned() {
+            return Err(RingFault::MemoryGone);
+        }
         let mut tally = Tally::default();
         let result = self.tx_all(burst, &mut tally, counters);
         let taken = tally.packets + tally.refused;
@@ -68,7 +72,7 @@ impl<R: DeviceRing> DeviceTx<R> {
         }
         // What came before a fault is sent now; the fault is met again at the front next time.
         if taken == 0 {
-            result?;
+            result.map_err(|fault| or_gone(&self.memory, fault))?;
         }
         tally.notify = self.ring.needs_call();
         Ok(tally)
@@ -86,7 +90,6 @@ impl<R: DeviceRing> DeviceTx<R> {
         while at < addrs.len() {
             let ready = self.ring.ready(addrs.len() - at)?;
             let ahead = ready.min(addrs.len() - at).min(LOOK_AHEAD);
-            self.ring.prefetch_heads(ahead);
             let simple =
                 self.tx_simple(&addrs[at..at + ahead], &lens[at..], &all_flags[at..], tally)?;
             at += simple;
@@ -118,60 +121,52 @@ impl<R: DeviceRing> DeviceTx<R> {
         all_flags: &[u32],
         tally: &mut Tally,
     ) -> Result<usize, RingFault> {
-        let header = self.layout.len;
-        let mut looks = [(0u16, std::ptr::null_mut::<u8>()); LOOK_AHEAD];
-        let mut count = 0;
-        for (nth, look) in looks[..addrs.len()].iter_mut().enumerate() {
+        let (mut view, header, memory, geometry) = (
+            self.view,
+            self.layout.len,
+            &self.memory,
+            self.pool.geometry(),
+        );
+        let mut targets = [const { MaybeUninit::<(*mut u8, u16)>::uninit() }; LOOK_AHEAD];
+        let (lens, all_flags) = (&lens[..addrs.len()], &all_flags[..addrs.len()]);
+        let special = DescFlags::NEXT | DescFlags::WRITE | DescFlags::INDIRECT;
+        let count = self.ring.peek_many(addrs.len(), |nth, Head { id, desc }| {
             let (addr, len) = (addrs[nth], lens[nth]);
-            let ok = (all_flags[nth] & flags::MULTI == 0)
+            let simple = (all_flags[nth] & flags::MULTI == 0)
                 & (len >= ETH_HEADER)
-                & self.pool.checked(addr, len, 0);
-            if !ok {
-                break;
+                & geometry.checked(addr, len, 0);
+            let wanted = u64::from(len) + u64::from(header);
+            if !simple || desc.flags & special != DescFlags::WRITE || u64::from(desc.len) < wanted {
+                return false;
             }
-            let head = match self.ring.peek(nth) {
-                Ok(head) => head,
-                Err(fault) if nth == 0 => return Err(fault),
-                Err(_) => break,
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "at most the descriptor's length"
+            )]
+            let Some(start) = translate(&mut view, memory, desc.addr, wanted as u32) else {
+                return false;
             };
-            let special = DescFlags::NEXT | DescFlags::WRITE | DescFlags::INDIRECT;
-            if head.desc.flags & special != DescFlags::WRITE || head.desc.len < len + header {
-                break;
-            }
-            let Some(start) = self.translate(head.desc.addr, len + header) else {
-                break;
-            };
+            prefetch_read(start);
             prefetch_write(start.wrapping_add(header as usize));
-            *look = (head.id, start);
-            count = nth + 1;
-        }
-        for (nth, &(id, start)) in looks[..count].iter().enumerate() {
-            let len = lens[nth];
-            // SAFETY: the loop above translated header and data, and checked the packet against its buffer; the map is held.
+            targets[nth].write((start, id));
+            true
+        })?;
+        self.view = view;
+        // SAFETY: peek_many counted the calls of the closure that wrote a target and said yes.
+        let targets: &[(*mut u8, u16)] =
+            unsafe { std::slice::from_raw_parts(targets.as_ptr().cast(), count) };
+        for ((&(start, _), &addr), &len) in targets.iter().zip(addrs).zip(lens) {
+            // SAFETY: the closure above translated header and data, and checked the packet against its buffer; the map is held.
             unsafe {
                 header::write_received(start, header, 1);
-                copy(
-                    start.add(header as usize),
-                    self.pool.ptr(addrs[nth]),
-                    len as usize,
-                );
+                copy(start.add(header as usize), geometry.ptr(addr), len as usize);
             }
-            self.ring.complete(id, len + header);
             tally.bytes += u64::from(len);
         }
+        self.ring
+            .complete_many(count, |nth| (targets[nth].1, lens[nth] + header));
         tally.packets += count;
         Ok(count)
-    }
-
-    #[inline(always)]
-    fn translate(&mut self, addr: u64, len: u32) -> Option<*mut u8> {
-        if let Some(ptr) = self.view.translate(addr, len.into()) {
-            return Some(ptr.as_ptr());
-        }
-        self.view = self.memory.region_of(addr)?;
-        self.view
-            .translate(addr, len.into())
-            .map(std::ptr::NonNull::as_ptr)
     }
 
     /// Sends a packet of any shape into chains of any shape.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use vring_mem::{Burst, Mempool};
 use vring_net::device::{DeviceRx, DeviceTx};
 use vring_net::{Counters, Features, Tally};
-use vring_peer::{INDIRECT, RawDesc, Ram, RawRing};
+use vring_peer::{INDIRECT, Ram, RawDesc, RawRing};
 use vring_ring::split::SplitDevice;
 use vring_ring::{RingFault, RingFeatures};
 
@@ -83,7 +83,8 @@ impl Guest {
         for (i, desc) in descs.iter().enumerate() {
             self.ram.write(TABLES + 16 * i as u64, &desc.bytes());
         }
-        self.raw.set_desc(at, RawDesc::new(TABLES, len).flags(INDIRECT));
+        self.raw
+            .set_desc(at, RawDesc::new(TABLES, len).flags(INDIRECT));
         self.raw.offer(at);
     }
 
@@ -109,7 +110,10 @@ impl Guest {
         let mut rx = self.rx();
         let good = super::pattern(9, 60);
         let last = self.raw.size() - 1;
-        self.raw.set_desc(last, RawDesc::new(BUFFERS + 0x8000, self.packet(BUFFERS + 0x8000, &good)));
+        self.raw.set_desc(
+            last,
+            RawDesc::new(BUFFERS + 0x8000, self.packet(BUFFERS + 0x8000, &good)),
+        );
         self.raw.offer(last);
         attack(self);
         let first = self.receive(&mut rx);
@@ -143,7 +147,11 @@ impl Guest {
         fault
     }
 
-    pub fn send(&self, tx: &mut DeviceTx<SplitDevice>, burst: &mut Burst) -> Result<Tally, RingFault> {
+    pub fn send(
+        &self,
+        tx: &mut DeviceTx<SplitDevice>,
+        burst: &mut Burst,
+    ) -> Result<Tally, RingFault> {
         tx.tx(burst, &self.counters)
     }
 }

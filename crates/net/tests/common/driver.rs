@@ -88,6 +88,15 @@ impl Host {
         u32::try_from(bytes.len()).unwrap()
     }
 
+    /// Writes a header that claims `count` buffers to where descriptor `id` points, if that is in the mempool.
+    pub fn fill_any(&self, id: u16, count: u16) {
+        let desc = self.raw.desc(id);
+        let end = POOL + self.pool.region().len() as u64;
+        if (POOL..end - 64).contains(&desc.addr) && desc.len >= super::HEADER {
+            self.fill(id, count, &[]);
+        }
+    }
+
     /// Delivers a packet in the posted buffer `id`.
     pub fn deliver(&self, id: u16, data: &[u8]) {
         let len = self.fill(id, 1, data);

@@ -95,10 +95,16 @@ pub fn take_all(pool: &Arc<Mempool>, burst: &mut Burst) -> Vec<Vec<u8>> {
 }
 
 pub fn all_free(pool: &Mempool) {
-    assert_eq!(pool.free_count(), pool.count() as usize, "buffers are missing");
+    assert_eq!(
+        pool.free_count(),
+        pool.count() as usize,
+        "buffers are missing"
+    );
 }
 
 pub fn drops(counters: &vring_net::Counters) -> Vec<(&'static str, u64)> {
-    let all = DropReason::ALL.iter().map(|&r| (r.name(), counters.dropped(r)));
+    let all = DropReason::ALL
+        .iter()
+        .map(|&r| (r.name(), counters.dropped(r)));
     all.filter(|&(_, n)| n > 0).collect()
 }

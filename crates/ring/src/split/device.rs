@@ -6,7 +6,7 @@ use std::sync::atomic::{Ordering, fence};
 use vring_mem::copy::prefetch_read;
 use vring_mem::guest::GuestMemory;
 
-use crate::shared::{SUPPRESS, SplitRing, UsedElem, load_desc, need_event};
+use crate::shared::{SUPPRESS, SplitRing, load_desc, need_event};
 use crate::{Desc, DescFlags, DeviceRing, Head, RingFault, RingFeatures};
 
 /// Most descriptors of an indirect table. The specification allows as many as the ring has; drivers with small rings use more, so the bound is
@@ -123,18 +123,6 @@ impl DeviceRing for SplitDevice {
     }
 
     #[inline(always)]
-    fn prefetch_heads(&self, count: usize) {
-        #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
-        for nth in (0..count as u16).step_by(2) {
-            let id = self
-                .ring
-                .avail_entry(self.avail_idx.wrapping_add(nth))
-                .load(Ordering::Relaxed);
-            prefetch_read(self.ring.desc_line(id));
-        }
-    }
-
-    #[inline(always)]
     fn peek(&self, nth: usize) -> Result<Head, RingFault> {
         #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
         let id = self
@@ -151,6 +139,47 @@ impl DeviceRing for SplitDevice {
             id,
             desc: self.ring.desc(id),
         })
+    }
+
+    #[inline(always)]
+    fn peek_many(
+        &self,
+        count: usize,
+        mut each: impl FnMut(usize, Head) -> bool,
+    ) -> Result<usize, RingFault> {
+        let (ring, from) = (self.ring, self.avail_idx);
+        #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
+        let entry = |nth: usize| {
+            ring.avail_entry(from.wrapping_add(nth as u16))
+                .load(Ordering::Relaxed)
+        };
+        // All lines are asked for before the first is waited for: the driver's core has them. Two descriptors on, because a line has four.
+        for nth in (0..count).step_by(2) {
+            prefetch_read(ring.desc_line(entry(nth)));
+        }
+        for nth in 0..count {
+            let id = entry(nth);
+            if id >= ring.size() {
+                return if nth == 0 {
+                    Err(RingFault::DescIndex {
+                        index: id,
+                        size: ring.size().into(),
+                    })
+                } else {
+                    Ok(nth)
+                };
+            }
+            if !each(
+                nth,
+                Head {
+                    id,
+                    desc: ring.desc(id),
+                },
+            ) {
+                return Ok(nth);
+            }
+        }
+        Ok(count)
     }
 
     fn walk(
@@ -184,13 +213,23 @@ impl DeviceRing for SplitDevice {
 
     #[inline(always)]
     fn complete(&mut self, id: u16, len: u32) {
-        let elem = UsedElem(u64::from(id) | u64::from(len) << 32);
-        // In steady state the element already says so: not writing leaves its line in the driver's cache.
-        if self.ring.used_elem(self.used_idx) != elem {
-            self.ring.set_used_elem(self.used_idx, elem);
-        }
+        self.ring.update_used_elem(self.used_idx, id, len);
         self.used_idx = self.used_idx.wrapping_add(1);
         self.avail_idx = self.avail_idx.wrapping_add(1);
+    }
+
+    #[inline(always)]
+    fn complete_many(&mut self, count: usize, mut each: impl FnMut(usize) -> (u16, u32)) {
+        let (ring, from) = (self.ring, self.used_idx);
+        #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
+        for nth in 0..count {
+            let (id, len) = each(nth);
+            ring.update_used_elem(from.wrapping_add(nth as u16), id, len);
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
+        let count = count as u16;
+        self.used_idx = self.used_idx.wrapping_add(count);
+        self.avail_idx = self.avail_idx.wrapping_add(count);
     }
 
     #[inline(always)]

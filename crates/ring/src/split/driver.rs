@@ -159,11 +159,7 @@ impl SplitDriver {
     /// Puts a chain's first descriptor into the available ring.
     #[inline(always)]
     fn offer(&mut self, head: u16) {
-        let entry = self.ring.avail_entry(self.avail_idx);
-        // In steady state the entry already says so: not writing leaves its line in the device's cache.
-        if entry.load(Ordering::Relaxed) != head {
-            entry.store(head, Ordering::Relaxed);
-        }
+        self.ring.update_avail_entry(self.avail_idx, head);
         self.avail_idx = self.avail_idx.wrapping_add(1);
     }
 
@@ -351,6 +347,45 @@ impl DriverRing for SplitDriver {
         self.offer(head);
     }
 
+    #[inline(always)]
+    fn push_many(&mut self, tokens: &[u32], write: bool, mut piece: impl FnMut(usize) -> Piece) {
+        debug_assert!(tokens.len() <= self.free.len);
+        self.prefetch_free(tokens.len());
+        let flags = if write {
+            DescFlags::WRITE
+        } else {
+            DescFlags::empty()
+        };
+        let (ring, from, first) = (self.ring, self.free.head, self.avail_idx);
+        let (ids, shadow) = (&*self.free.ids, &mut *self.shadow);
+        for (nth, &token) in tokens.iter().enumerate() {
+            debug_assert!(token != NO_TOKEN);
+            let id = ids[from.wrapping_add(nth) & (ids.len() - 1)];
+            let Piece { addr, len } = piece(nth);
+            ring.set_desc(
+                id,
+                Desc {
+                    addr,
+                    len,
+                    flags,
+                    next: 0,
+                },
+            );
+            shadow[usize::from(id)] = Shadow {
+                token,
+                count: 1,
+                next: 0,
+            };
+            #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
+            ring.update_avail_entry(first.wrapping_add(nth as u16), id);
+        }
+        self.free.head = from.wrapping_add(tokens.len());
+        self.free.len -= tokens.len();
+        #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
+        let count = tokens.len() as u16;
+        self.avail_idx = first.wrapping_add(count);
+    }
+
     fn push_chain(&mut self, token: u32, pieces: &[Piece]) -> bool {
         debug_assert!(token != NO_TOKEN && !pieces.is_empty());
         match self.tables {
@@ -363,6 +398,15 @@ impl DriverRing for SplitDriver {
             _ => return false,
         }
         true
+    }
+
+    fn max_pieces(&self) -> usize {
+        let direct = usize::from(self.ring.size()).min(MAX_CHAIN);
+        direct.max(if self.tables.is_some() {
+            INDIRECT_DESCS
+        } else {
+            0
+        })
     }
 
     #[inline(always)]
@@ -422,6 +466,51 @@ impl DriverRing for SplitDriver {
         self.used_idx = self.used_idx.wrapping_add(1);
         self.release(head);
         Ok(used)
+    }
+
+    #[inline(always)]
+    fn pop_many(&mut self, tokens: &mut [u32], lens: &mut [u32]) -> Result<usize, RingFault> {
+        let (ring, from) = (self.ring, self.used_idx);
+        let tail = self.free.head.wrapping_add(self.free.len);
+        let (ids, shadow) = (&mut *self.free.ids, &mut *self.shadow);
+        let mask = ids.len() - 1;
+        let mut count = 0;
+        for (nth, (token, len)) in tokens.iter_mut().zip(lens).enumerate() {
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "takes the element apart; nth is below the ring's size"
+            )]
+            let (id, written) = {
+                let elem = ring.used_elem(from.wrapping_add(nth as u16)).0;
+                (elem as u32, (elem >> 32) as u32)
+            };
+            let found = shadow
+                .get_mut(id as usize)
+                .filter(|found| found.token != NO_TOKEN);
+            let Some(found) = found else {
+                if nth == 0 {
+                    return Err(RingFault::UsedId {
+                        id,
+                        size: ring.size(),
+                    });
+                }
+                break;
+            };
+            if found.count & CHAIN != 0 {
+                break;
+            }
+            (*token, *len) = (found.token, written);
+            found.token = NO_TOKEN;
+            #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
+            let id = id as u16;
+            ids[tail.wrapping_add(nth) & mask] = id;
+            count = nth + 1;
+        }
+        self.free.len += count;
+        #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
+        let taken = count as u16;
+        self.used_idx = from.wrapping_add(taken);
+        Ok(count)
     }
 
     fn take_outstanding(&mut self) -> Option<Used> {

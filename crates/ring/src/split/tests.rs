@@ -84,7 +84,14 @@ impl Bed {
     fn raw(&self) -> RawRing {
         let l = &self.layout;
         // SAFETY: as in device.
-        unsafe { RawRing::new(self.at(l.desc), self.at(l.avail), self.at(l.used), self.size) }
+        unsafe {
+            RawRing::new(
+                self.at(l.desc),
+                self.at(l.avail),
+                self.at(l.used),
+                self.size,
+            )
+        }
     }
 }
 

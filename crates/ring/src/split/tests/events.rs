@@ -85,7 +85,11 @@ impl Bell {
     fn sleep(&self, who: &str) {
         let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
         let limit = Timespec::try_from(Duration::from_secs(20)).unwrap();
-        assert_eq!(poll(&mut fds, Some(&limit)), Ok(1), "{who} slept through news");
+        assert_eq!(
+            poll(&mut fds, Some(&limit)),
+            Ok(1),
+            "{who} slept through news"
+        );
         rustix::io::read(&self.0, &mut [0u8; 8]).unwrap();
     }
 }

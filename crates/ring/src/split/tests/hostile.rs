@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use vring_peer::{INDIRECT, NEXT, RawDesc, Ram, RawRing, WRITE};
+use vring_peer::{INDIRECT, NEXT, Ram, RawDesc, RawRing, WRITE};
 
 use super::*;
 use crate::RingFault;
@@ -169,7 +169,9 @@ fn indirect_table_outside_memory() {
     }
     // Not aligned: no whole words could be read there.
     let mut attack = Attack::new(8, INDIRECT_ON);
-    attack.raw.set_desc(0, RawDesc::new(TABLE + 4, 32).flags(INDIRECT));
+    attack
+        .raw
+        .set_desc(0, RawDesc::new(TABLE + 4, 32).flags(INDIRECT));
     assert!(matches!(attack.walk(0).0, Err(RingFault::Address { .. })));
 }
 

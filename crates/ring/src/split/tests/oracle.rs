@@ -26,9 +26,15 @@ fn queue(bed: &Bed, features: RingFeatures) -> Queue {
     let mut queue = Queue::new(bed.size).unwrap();
     let at = |part: usize| GuestAddress(BASE + part as u64);
     queue.set_size(bed.size);
-    queue.try_set_desc_table_address(at(bed.layout.desc)).unwrap();
-    queue.try_set_avail_ring_address(at(bed.layout.avail)).unwrap();
-    queue.try_set_used_ring_address(at(bed.layout.used)).unwrap();
+    queue
+        .try_set_desc_table_address(at(bed.layout.desc))
+        .unwrap();
+    queue
+        .try_set_avail_ring_address(at(bed.layout.avail))
+        .unwrap();
+    queue
+        .try_set_used_ring_address(at(bed.layout.used))
+        .unwrap();
     queue.set_event_idx(features.event_idx);
     queue.set_ready(true);
     queue
@@ -70,7 +76,10 @@ fn push(driver: &mut SplitDriver, batch: &[(usize, bool)], token: &mut u32) -> V
         } else if write || !driver.push_chain(*token, &pieces) {
             continue;
         }
-        pushed.push((*token, pieces.iter().map(|p| (p.addr, p.len, write)).collect()));
+        pushed.push((
+            *token,
+            pieces.iter().map(|p| (p.addr, p.len, write)).collect(),
+        ));
         *token += 1;
     }
     pushed

@@ -86,7 +86,10 @@ impl Model {
 
     fn in_flight(&self) -> usize {
         let waiting = self.pushed.iter().chain(&self.published);
-        waiting.chain(self.used.iter().map(|(c, _)| c)).map(|c| c.descs).sum()
+        waiting
+            .chain(self.used.iter().map(|(c, _)| c))
+            .map(|c| c.descs)
+            .sum()
     }
 
     fn check_free(&self) {
@@ -144,7 +147,10 @@ impl Model {
         self.published.append(&mut self.pushed);
         self.driver.publish();
         let kick = self.driver.needs_kick();
-        assert!(kick || !(news && self.device_sleeps), "a sleeping device is told of news");
+        assert!(
+            kick || !(news && self.device_sleeps),
+            "a sleeping device is told of news"
+        );
         if kick {
             self.device_sleeps = self.device.want_kicks(false);
         }
@@ -177,7 +183,10 @@ impl Model {
         }
         self.device.publish();
         let call = self.device.needs_call();
-        assert!(call || !(ready > 0 && self.driver_sleeps), "a sleeping driver is told of news");
+        assert!(
+            call || !(ready > 0 && self.driver_sleeps),
+            "a sleeping driver is told of news"
+        );
         if call {
             self.driver_sleeps = self.driver.want_calls(false);
         }
@@ -193,7 +202,10 @@ impl Model {
         for _ in 0..ready.min(most) {
             let used = self.driver.pop_used().unwrap();
             let (chain, len) = self.used.pop_front().unwrap();
-            assert_eq!((used.token, used.len, used.chain), (chain.token, len, chain.chain));
+            assert_eq!(
+                (used.token, used.len, used.chain),
+                (chain.token, len, chain.chain)
+            );
             assert!(self.tokens.remove(&used.token), "a token came back twice");
         }
     }
@@ -305,7 +317,10 @@ fn the_largest_ring_is_taken_back() {
         driver.push(token, piece(60), true);
     }
     for token in 0..32768 {
-        assert_eq!(driver.take_outstanding().map(|used| used.token), Some(token));
+        assert_eq!(
+            driver.take_outstanding().map(|used| used.token),
+            Some(token)
+        );
     }
     assert!(driver.take_outstanding().is_none());
     assert_eq!(driver.free_descs(), 32768);
