@@ -77,7 +77,12 @@ function settle(burst: Burst, handle: QueueHandle): void {
   const left = burst.length
   if (left === 0) return
   burst.free()
-  if (!handle.closed()) attempt(() => handle.countUnhandled(left))
+  try {
+    attempt(() => handle.countUnhandled(left))
+  } catch (error) {
+    // The port was closed meanwhile: its counters are final.
+    if (!isClosed(error)) throw error
+  }
 }
 
 /** See {@link RxQueue.bursts}. */

@@ -70,6 +70,8 @@ async function carryOut(order: Exclude<Order, { readonly do: 'exit' }>): Promise
       kept.push(lcore)
       return 'running'
     }
+    default:
+      return order satisfies never
   }
 }
 

@@ -12,7 +12,9 @@ const SETS: [Features; 5] = [
     Features::empty(),
     Features::VERSION_1,
     Features::VERSION_1.union(Features::INDIRECT_DESC),
-    Features::VERSION_1.union(Features::MRG_RXBUF).union(Features::EVENT_IDX),
+    Features::VERSION_1
+        .union(Features::MRG_RXBUF)
+        .union(Features::EVENT_IDX),
     Features::VERSION_1
         .union(Features::MRG_RXBUF)
         .union(Features::INDIRECT_DESC)
@@ -50,14 +52,18 @@ fn transfer(
     let (mut made, mut arrived, mut idle) = (0, 0, 0);
     while arrived < lens.len() {
         let number = |n: usize| u32::try_from(n).unwrap();
-        while made < lens.len() && put(pools[0], &mut out, &pattern(number(made), lens[made]), most) {
+        while made < lens.len() && put(pools[0], &mut out, &pattern(number(made), lens[made]), most)
+        {
             made += 1;
         }
         let moved = ends.send(&mut out) + ends.receive(&mut back);
         idle = if moved == 0 { idle + 1 } else { 0 };
         assert!(idle < 4, "stalled after {arrived} of {made} packets");
         for packet in take_all(pools[1], &mut back) {
-            assert!(packet == pattern(number(arrived), lens[arrived]), "packet {arrived}");
+            assert!(
+                packet == pattern(number(arrived), lens[arrived]),
+                "packet {arrived}"
+            );
             arrived += 1;
         }
     }
@@ -79,12 +85,24 @@ fn check(power: u32, set: usize, lens: &[usize], most: usize, size: usize) {
     if features.contains(Features::MRG_RXBUF) {
         let (mut tx, mut rx) = link.down::<true>();
         let send = |b: &mut Burst| tx.tx(b, c).unwrap().packets;
-        transfer(By(send, |b: &mut Burst| rx.rx(b, c).unwrap().packets), ends, lens, most, size);
+        transfer(
+            By(send, |b: &mut Burst| rx.rx(b, c).unwrap().packets),
+            ends,
+            lens,
+            most,
+            size,
+        );
     } else {
         let lens: Vec<usize> = lens.iter().map(|&len| len.min(2048)).collect();
         let (mut tx, mut rx) = link.down::<false>();
         let send = |b: &mut Burst| tx.tx(b, c).unwrap().packets;
-        transfer(By(send, |b: &mut Burst| rx.rx(b, c).unwrap().packets), ends, &lens, most, size);
+        transfer(
+            By(send, |b: &mut Burst| rx.rx(b, c).unwrap().packets),
+            ends,
+            &lens,
+            most,
+            size,
+        );
     }
     assert_eq!(common::drops(c), []);
     pools.iter().for_each(|pool| all_free(pool));

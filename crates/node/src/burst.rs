@@ -15,7 +15,7 @@ use vring_mem::{Burst, Mempool};
 use vring_port::Owner;
 
 use crate::error::{Error, Result, failure};
-use crate::hot::{self, Callable};
+use crate::hot::{self, Callable, Outcome};
 use crate::{isolate, shown};
 
 const SLOT_BITS: u32 = 12;
@@ -91,8 +91,8 @@ fn thread(owner: Owner) -> u64 {
 pub fn with<R>(
     handle: u32,
     owner: Owner,
-    f: impl FnOnce(&mut Burst, &Held) -> Result<R>,
-) -> Result<R> {
+    f: impl FnOnce(&mut Burst, &Held) -> Outcome<R>,
+) -> Outcome<R> {
     let slot = slot(handle);
     // Relaxed: both equal what this thread stored there only if this thread did store it, and did not take it back since.
     if slot.handle.load(Ordering::Relaxed) != handle
@@ -109,7 +109,11 @@ pub fn with<R>(
 }
 
 #[cold]
-fn refuse(handle: u32, owner: Owner) -> Error {
+fn refuse(handle: u32, owner: Owner) -> Box<Error> {
+    Box::new(reason(handle, owner))
+}
+
+fn reason(handle: u32, owner: Owner) -> Error {
     let slot = slot(handle);
     if handle == NO_HANDLE {
         return failure("ERR_VRING_INVALID_ARGUMENT", "expected a Burst");
@@ -240,7 +244,7 @@ impl Callable for Free {
     const NAME: &'static str = "freeBurst";
 
     #[inline(always)]
-    fn call(&self, handle: u32, _: u32) -> Result<u32> {
+    fn call(&self, handle: u32, _: u32) -> Outcome<u32> {
         with(handle, self.0, |burst, held| {
             let count = narrow(burst.len());
             held.pool.free_burst(burst);
@@ -256,7 +260,7 @@ impl Callable for Drop1 {
     const NAME: &'static str = "dropPacket";
 
     #[inline(always)]
-    fn call(&self, handle: u32, index: u32) -> Result<u32> {
+    fn call(&self, handle: u32, index: u32) -> Outcome<u32> {
         with(handle, self.0, |burst, held| {
             let (len, index) = (burst.len(), index as usize);
             if index >= len {
@@ -290,21 +294,26 @@ impl Alloc {
     }
 }
 
+impl Alloc {
+    #[cold]
+    fn wrong_pool(&self, got: &Mempool) -> Box<Error> {
+        let message = format!(
+            "expected a burst of mempool '{}', got one of '{}'",
+            self.pool_name,
+            got.name()
+        );
+        Box::new(failure("ERR_VRING_WRONG_MEMPOOL", message))
+    }
+}
+
 impl Callable for Alloc {
     const NAME: &'static str = "allocPackets";
 
     #[inline(always)]
-    fn call(&self, handle: u32, wanted: u32) -> Result<u32> {
+    fn call(&self, handle: u32, wanted: u32) -> Outcome<u32> {
         with(handle, self.owner, |burst, held| {
             if held.pool_id != self.pool_id {
-                return Err(failure(
-                    "ERR_VRING_WRONG_MEMPOOL",
-                    format!(
-                        "expected a burst of mempool '{}', got one of '{}'",
-                        self.pool_name,
-                        held.pool.name()
-                    ),
-                ));
+                return Err(self.wrong_pool(&held.pool));
             }
             let len = burst.len();
             let end = len.saturating_add(wanted as usize).min(burst.capacity());

@@ -13,6 +13,10 @@ use napi::{Env, sys};
 
 use crate::error::{Error, Result, check, failure};
 
+/// What a call gives. The error is boxed so that the result travels in registers: moving a large one through memory costs as much as the
+/// rest of the call.
+pub type Outcome<T> = std::result::Result<T, Box<Error>>;
+
 /// What a native function does with up to two numbers.
 pub trait Callable: 'static {
     /// The function's name in JavaScript's stack traces.
@@ -22,7 +26,7 @@ pub trait Callable: 'static {
     ///
     /// # Errors
     /// What is thrown.
-    fn call(&self, first: u32, second: u32) -> Result<u32>;
+    fn call(&self, first: u32, second: u32) -> Outcome<u32>;
 }
 
 /// Makes the function object. The value lives as long as that.

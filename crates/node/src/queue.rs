@@ -10,8 +10,8 @@ use vring_mem::Mempool;
 use vring_net::DropReason;
 use vring_port::{Owner, PortError, QueueStats, RxQueue, TxQueue};
 
-use crate::error::{Result, coded, failure};
-use crate::hot::{self, Callable};
+use crate::error::{Error, Result, coded, failure};
+use crate::hot::{self, Callable, Outcome};
 use crate::isolate::{self, Isolate};
 use crate::mempool::MempoolHandle;
 use crate::poll::Waiter;
@@ -109,13 +109,18 @@ struct Poll<Q> {
 }
 
 #[cold]
-fn wrong_pool(queue: &str, expected: &Mempool, got: &Mempool) -> crate::error::Error {
+fn wrong_pool(queue: &str, expected: &Mempool, got: &Mempool) -> Box<Error> {
     let (expected, got) = (expected.name().to_owned(), got.name().to_owned());
-    coded(PortError::WrongMempool {
+    boxed(PortError::WrongMempool {
         queue: queue.to_owned(),
         expected,
         got,
     })
+}
+
+#[cold]
+fn boxed(error: PortError) -> Box<Error> {
+    Box::new(coded(error))
 }
 
 /// Receiving and sending look the same from here: a burst goes in, a count comes out.
@@ -125,7 +130,7 @@ macro_rules! callable {
             const NAME: &'static str = $name;
 
             #[inline(always)]
-            fn call(&self, handle: u32, _: u32) -> Result<u32> {
+            fn call(&self, handle: u32, _: u32) -> Outcome<u32> {
                 burst::with(handle, self.owner, |burst, held| {
                     if held.pool_id != self.pool_id {
                         return Err(wrong_pool(
@@ -141,7 +146,7 @@ macro_rules! callable {
                     self.queue
                         .burst(self.owner, burst)
                         .map(|count| count as u32)
-                        .map_err(coded)
+                        .map_err(boxed)
                 })
             }
         }

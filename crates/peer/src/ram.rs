@@ -90,7 +90,9 @@ impl Ram {
     pub fn read(&self, addr: u64, len: usize) -> Vec<u8> {
         let at = self.ours(addr, len as u64);
         // SAFETY: as in write.
-        (0..len).map(|i| unsafe { at.add(i).read_volatile() }).collect()
+        (0..len)
+            .map(|i| unsafe { at.add(i).read_volatile() })
+            .collect()
     }
 
     /// Takes all memory away, as a peer does that truncates its files.

@@ -162,8 +162,7 @@ impl RawRing {
 
     /// Writes a descriptor.
     pub fn set_desc(&self, index: u16, desc: RawDesc) {
-        let rest =
-            u64::from(desc.len) | u64::from(desc.flags) << 32 | u64::from(desc.next) << 48;
+        let rest = u64::from(desc.len) | u64::from(desc.flags) << 32 | u64::from(desc.next) << 48;
         // SAFETY: as in desc.
         unsafe {
             let at = self.desc.as_ptr().add(16 * self.slot(index)).cast::<u64>();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 use vring_mem::{Burst, Mempool, MempoolConfig, Pages};
-use vring_peer::{INDIRECT, RawDesc, Ram, RawRing, WRITE};
+use vring_peer::{INDIRECT, Ram, RawDesc, RawRing, WRITE};
 use vring_port::{Device, Owner, Port, PortConfig, PortError, PortEvent, open};
 use vring_ring::RingFault;
 use vring_vhost::{Frontend, FrontendRegion, ProtocolFeatures, VringAddresses, socket};
@@ -153,7 +153,9 @@ impl Scene {
             socket: socket.into(),
             owner: Owner::new(),
         };
-        until("the healthy pair", || scene.healthy.iter().all(|p| p.link().up).then_some(()));
+        until("the healthy pair", || {
+            scene.healthy.iter().all(|p| p.link().up).then_some(())
+        });
         scene
     }
 
@@ -186,8 +188,12 @@ impl Scene {
     /// The healthy pair passes packets in both directions.
     fn healthy_passes(&self) {
         for (from, to) in [(0, 1), (1, 0)] {
-            until("a healthy packet", || self.send(&self.healthy[from]).then_some(()));
-            until("a healthy packet", || (self.receive(&self.healthy[to]) > 0).then_some(()));
+            until("a healthy packet", || {
+                self.send(&self.healthy[from]).then_some(())
+            });
+            until("a healthy packet", || {
+                (self.receive(&self.healthy[to]) > 0).then_some(())
+            });
         }
     }
 
@@ -258,31 +264,77 @@ fn attack_rx(scene: &Scene) {
     use RingFault as F;
     let at = |addr, len| RawDesc::new(addr, len);
     // CVE-2018-1059, CVE-2020-10725, CVE-2016-7422.
-    for desc in [at(END - 59, 60), at(REGIONS[0].0 + REGIONS[0].1 - 1, 60), at(0, 0), at(BUFFERS, u32::MAX)] {
-        scene.attack(UP, |a| a.offer(UP, 0, desc), |f| matches!(f, F::Address { .. }));
+    for desc in [
+        at(END - 59, 60),
+        at(REGIONS[0].0 + REGIONS[0].1 - 1, 60),
+        at(0, 0),
+        at(BUFFERS, u32::MAX),
+    ] {
+        scene.attack(
+            UP,
+            |a| a.offer(UP, 0, desc),
+            |f| matches!(f, F::Address { .. }),
+        );
     }
     // CVE-2020-10723.
-    scene.attack(UP, |a| a.rings[UP].offer(SIZE), |f| matches!(f, F::DescIndex { .. }));
-    scene.attack(UP, |a| a.rings[UP].set_avail_idx(0x8000), |f| matches!(f, F::Index { .. }));
+    scene.attack(
+        UP,
+        |a| a.rings[UP].offer(SIZE),
+        |f| matches!(f, F::DescIndex { .. }),
+    );
+    scene.attack(
+        UP,
+        |a| a.rings[UP].set_avail_idx(0x8000),
+        |f| matches!(f, F::Index { .. }),
+    );
     // A circle; a table in a table; a packet to be written.
-    scene.attack(UP, |a| a.offer(UP, 0, at(BUFFERS, 4).next(0)), |f| matches!(f, F::ChainTooLong { .. }));
+    scene.attack(
+        UP,
+        |a| a.offer(UP, 0, at(BUFFERS, 4).next(0)),
+        |f| matches!(f, F::ChainTooLong { .. }),
+    );
     let nested = |a: &Attacker| {
-        a.ram.write(BUFFERS, &at(BUFFERS, 16).flags(INDIRECT).bytes());
+        a.ram
+            .write(BUFFERS, &at(BUFFERS, 16).flags(INDIRECT).bytes());
         a.offer(UP, 0, at(BUFFERS, 16).flags(INDIRECT));
     };
     scene.attack(UP, nested, |f| matches!(f, F::Indirect { .. }));
-    scene.attack(UP, |a| a.offer(UP, 0, at(BUFFERS, 80).flags(WRITE)), |f| matches!(f, F::Direction { .. }));
+    scene.attack(
+        UP,
+        |a| a.offer(UP, 0, at(BUFFERS, 80).flags(WRITE)),
+        |f| matches!(f, F::Direction { .. }),
+    );
 }
 
 /// What a hostile driver writes into its receive ring.
 fn attack_tx(scene: &Scene) {
     use RingFault as F;
     let at = |addr, len| RawDesc::new(addr, len).flags(WRITE);
-    scene.attack(DOWN, |a| a.offer(DOWN, 0, at(END - 10, 2048)), |f| matches!(f, F::Address { .. }));
-    scene.attack(DOWN, |a| a.offer(DOWN, 0, at(BUFFERS, 11)), |f| matches!(f, F::ShortBuffer { .. }));
-    scene.attack(DOWN, |a| a.offer(DOWN, 0, at(BUFFERS, 2048).flags(0)), |f| matches!(f, F::Direction { .. }));
-    scene.attack(DOWN, |a| a.offer(DOWN, 0, at(BUFFERS, 1).next(0)), |f| matches!(f, F::ChainTooLong { .. }));
-    scene.attack(DOWN, |a| a.rings[DOWN].set_avail_idx(0xffff), |f| matches!(f, F::Index { .. }));
+    scene.attack(
+        DOWN,
+        |a| a.offer(DOWN, 0, at(END - 10, 2048)),
+        |f| matches!(f, F::Address { .. }),
+    );
+    scene.attack(
+        DOWN,
+        |a| a.offer(DOWN, 0, at(BUFFERS, 11)),
+        |f| matches!(f, F::ShortBuffer { .. }),
+    );
+    scene.attack(
+        DOWN,
+        |a| a.offer(DOWN, 0, at(BUFFERS, 2048).flags(0)),
+        |f| matches!(f, F::Direction { .. }),
+    );
+    scene.attack(
+        DOWN,
+        |a| a.offer(DOWN, 0, at(BUFFERS, 1).next(0)),
+        |f| matches!(f, F::ChainTooLong { .. }),
+    );
+    scene.attack(
+        DOWN,
+        |a| a.rings[DOWN].set_avail_idx(0xffff),
+        |f| matches!(f, F::Index { .. }),
+    );
 }
 
 /// The peer takes its memory away: both queues say so, once each.
@@ -295,8 +347,14 @@ fn truncate(scene: &Scene) {
     assert_eq!(
         faults,
         [
-            ("net_vhost_victim rx queue 0".to_owned(), RingFault::MemoryGone),
-            ("net_vhost_victim tx queue 0".to_owned(), RingFault::MemoryGone),
+            (
+                "net_vhost_victim rx queue 0".to_owned(),
+                RingFault::MemoryGone
+            ),
+            (
+                "net_vhost_victim tx queue 0".to_owned(),
+                RingFault::MemoryGone
+            ),
         ]
     );
     scene.healthy_passes();

@@ -86,7 +86,11 @@ mod tests {
             for indirect in [false, true] {
                 let n = 1usize << p;
                 let l = SplitLayout::new(check_split_size(n).unwrap(), indirect);
-                assert!(l.desc % 16 == 0 && l.avail % 128 == 0 && l.used % 128 == 0);
+                assert!(
+                    l.desc.is_multiple_of(16)
+                        && l.avail.is_multiple_of(128)
+                        && l.used.is_multiple_of(128)
+                );
                 assert!(desc_bytes(n) <= l.avail && l.avail + avail_bytes(n) <= l.used);
                 assert!(
                     l.used + used_bytes(n) <= l.indirect.unwrap_or(l.total)

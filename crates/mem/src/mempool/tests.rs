@@ -62,6 +62,40 @@ fn double_free_is_found() {
     pool.free_bulk(&out);
 }
 
+/// A buffer that stands in a burst twice is found out when the second of the two is freed.
+#[test]
+#[cfg(debug_assertions)]
+#[should_panic(expected = "freed twice")]
+fn one_buffer_in_two_places_is_found() {
+    let pool = pool(8, 512);
+    let mut out = [0; 1];
+    pool.alloc_bulk(&mut out);
+    let mut burst = Burst::new(4);
+    assert!(burst.push(out[0], 60, 0) && burst.push(out[0] + 20, 40, 0));
+    pool.free_burst(&mut burst);
+}
+
+/// A buffer that is used after it was freed, and got by another meanwhile, is found out when both give it back: the second of them fails,
+/// also on another thread and with the caches of threads between.
+#[test]
+#[cfg(debug_assertions)]
+fn use_after_free_is_found() {
+    let pool = pool(1, 512);
+    let mut first = [0; 1];
+    pool.alloc_bulk(&mut first);
+    pool.free_bulk(&first);
+    let mut second = [0; 1];
+    assert_eq!(pool.alloc_bulk(&mut second), 1);
+    assert_eq!(first, second);
+    pool.free_bulk(&first);
+    let other = pool.clone();
+    assert!(
+        std::thread::spawn(move || other.free_bulk(&second))
+            .join()
+            .is_err()
+    );
+}
+
 /// A packet of several segments is walked, checked and freed whole; one that loops is refused.
 #[test]
 fn chains() {

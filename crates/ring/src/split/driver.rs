@@ -190,7 +190,7 @@ impl SplitDriver {
                 store_desc(
                     table.as_ptr().add(offset + 16 * usize::from(i)).cast(),
                     desc,
-                )
+                );
             };
         }
         #[expect(

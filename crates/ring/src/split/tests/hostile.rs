@@ -250,13 +250,47 @@ fn used_id_that_is_not_in_flight() {
         assert_eq!(driver.pop_used(), Err(fault));
         take_back(driver, 0..4);
     }
-    let (_bed, mut driver, raw) = in_flight(8, 4);
-    raw.give(2, 60);
-    raw.give(2, 60);
-    assert_eq!(driver.used_ready(2), Ok(2));
+    let twice = || {
+        let (bed, mut driver, raw) = in_flight(8, 4);
+        raw.give(2, 60);
+        raw.give(2, 60);
+        assert_eq!(driver.used_ready(2), Ok(2));
+        (bed, driver)
+    };
+    let fault = RingFault::UsedId { id: 2, size: 8 };
+    let (_bed, mut driver) = twice();
     assert_eq!(driver.pop_used().map(|used| used.token), Ok(2));
-    assert_eq!(driver.pop_used(), Err(RingFault::UsedId { id: 2, size: 8 }));
+    assert_eq!(driver.pop_used(), Err(fault));
     take_back(driver, [0, 1, 3]);
+    // Several at once: what comes before the lie is good, and the lie is met when it is the first.
+    let (_bed, mut driver) = twice();
+    let (mut tokens, mut lens) = ([0; 2], [0; 2]);
+    assert_eq!(driver.pop_many(&mut tokens, &mut lens), Ok(1));
+    assert_eq!((tokens[0], lens[0]), (2, 60));
+    assert_eq!(driver.pop_many(&mut tokens, &mut lens), Err(fault));
+    take_back(driver, [0, 1, 3]);
+}
+
+/// Several heads at once: those before one that does not exist are good, and that one is a fault when it is the first.
+#[test]
+fn heads_before_a_bad_one() {
+    let mut attack = Attack::new(8, FEATURES[0]);
+    for head in [0, 1, 8, 2] {
+        attack.raw.offer(head);
+    }
+    assert_eq!(attack.device.ready(4), Ok(4));
+    let mut seen = Vec::new();
+    let mut look = |device: &SplitDevice| {
+        device.peek_many(4, |_, head| {
+            seen.push(head.id);
+            true
+        })
+    };
+    assert_eq!(look(&attack.device), Ok(2));
+    attack.device.complete_many(2, |nth| ([0, 1][nth], 0));
+    let fault = RingFault::DescIndex { index: 8, size: 8 };
+    assert_eq!(look(&attack.device), Err(fault));
+    assert_eq!(seen, [0, 1]);
 }
 
 /// The middle of a chain is not its head: its id is not in flight.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::layout::INDIRECT_DESCS;
-use crate::{Desc, DescFlags};
+use crate::{Desc, DescFlags, Used};
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -108,19 +108,26 @@ impl Model {
         (token, pieces.collect())
     }
 
-    fn push(&mut self, write: bool) {
-        if self.driver.free_descs() == 0 {
-            return;
+    /// Single buffers as far as there is room: an even number in one call, an odd one by one.
+    fn push(&mut self, count: u16, write: bool) {
+        let count = usize::from(count).min(self.driver.free_descs());
+        let news: Vec<(u32, Vec<Piece>)> = (0..count).map(|_| self.pieces(1)).collect();
+        if count.is_multiple_of(2) {
+            let tokens: Vec<u32> = news.iter().map(|&(token, _)| token).collect();
+            self.driver.push_many(&tokens, write, |nth| news[nth].1[0]);
+        } else {
+            for (token, pieces) in &news {
+                self.driver.push(*token, pieces[0], write);
+            }
         }
-        let (token, pieces) = self.pieces(1);
-        self.driver.push(token, pieces[0], write);
-        self.pushed.push_back(Chain {
-            token,
-            pieces,
-            write,
-            chain: false,
-            descs: 1,
-        });
+        self.pushed
+            .extend(news.into_iter().map(|(token, pieces)| Chain {
+                token,
+                pieces,
+                write,
+                chain: false,
+                descs: 1,
+            }));
     }
 
     fn push_chain(&mut self, count: usize) {
@@ -160,8 +167,17 @@ impl Model {
         let ready = self.device.ready(most).unwrap();
         assert!(ready <= self.published.len());
         assert!(ready >= most.min(self.published.len()));
-        for nth in 0..ready.min(most) {
-            let head = self.device.peek(0).unwrap();
+        let count = ready.min(most);
+        let mut heads = Vec::new();
+        let looked = self.device.peek_many(count, |nth, head| {
+            assert_eq!(nth, heads.len());
+            heads.push(head);
+            true
+        });
+        assert_eq!(looked, Ok(count));
+        let mut done = Vec::new();
+        for (nth, &head) in heads.iter().enumerate() {
+            assert_eq!(self.device.peek(nth), Ok(head));
             let chain = self.published.pop_front().unwrap();
             let mut seen: Vec<Desc> = Vec::new();
             self.device
@@ -178,8 +194,15 @@ impl Model {
             });
             assert_eq!(pieces.collect::<Vec<_>>(), chain.pieces);
             let len = chain.token.wrapping_mul(31) + u32::try_from(nth).unwrap();
-            self.device.complete(head.id, len);
+            done.push((head.id, len));
             self.used.push_back((chain, len));
+        }
+        if count.is_multiple_of(2) {
+            self.device.complete_many(count, |nth| done[nth]);
+        } else {
+            for &(id, len) in &done {
+                self.device.complete(id, len);
+            }
         }
         self.device.publish();
         let call = self.device.needs_call();
@@ -199,20 +222,39 @@ impl Model {
             let used = self.driver.peek_used(nth).unwrap();
             assert_eq!(used.token, self.used[nth].0.token);
         }
-        for _ in 0..ready.min(most) {
-            let used = self.driver.pop_used().unwrap();
-            let (chain, len) = self.used.pop_front().unwrap();
-            assert_eq!(
-                (used.token, used.len, used.chain),
-                (chain.token, len, chain.chain)
-            );
-            assert!(self.tokens.remove(&used.token), "a token came back twice");
+        let mut left = ready.min(most);
+        if left.is_multiple_of(2) {
+            let (mut tokens, mut lens) = (vec![0; left], vec![0; left]);
+            let count = self.driver.pop_many(&mut tokens, &mut lens).unwrap();
+            let single = self.used.iter().take(left).take_while(|(c, _)| !c.chain);
+            assert_eq!(count, single.count(), "up to the first chain");
+            for (&token, &len) in tokens[..count].iter().zip(&lens) {
+                self.came_back(Used {
+                    token,
+                    len,
+                    chain: false,
+                });
+            }
+            left -= count;
         }
+        for _ in 0..left {
+            let used = self.driver.pop_used().unwrap();
+            self.came_back(used);
+        }
+    }
+
+    fn came_back(&mut self, used: Used) {
+        let (chain, len) = self.used.pop_front().unwrap();
+        assert_eq!(
+            (used.token, used.len, used.chain),
+            (chain.token, len, chain.chain)
+        );
+        assert!(self.tokens.remove(&used.token), "a token came back twice");
     }
 
     fn run(&mut self, op: &Op) {
         match *op {
-            Op::Push(count, write) => (0..count).for_each(|_| self.push(write)),
+            Op::Push(count, write) => self.push(count, write),
             Op::Chain(count) => self.push_chain(count),
             Op::Publish => self.publish(),
             Op::Device(most) => self.device(most),
