@@ -166,7 +166,7 @@ pub(crate) fn alloc(pool: &Arc<Mempool>, out: &mut [u32]) -> usize {
 pub(crate) fn free(pool: &Arc<Mempool>, addrs: &[u32]) {
     let direct = || {
         pool.lock_free()
-            .extend(addrs.iter().map(|&addr| pool.fresh(addr)))
+            .extend(addrs.iter().map(|&addr| pool.fresh(addr)));
     };
     if pool.cache_size() == 0 {
         return direct();

@@ -414,7 +414,7 @@ impl RxQueue {
     /// [`PortError::QueueBusy`], [`PortError::Closed`].
     #[inline]
     pub fn burst(&self, who: Owner, burst: &mut Burst) -> Result<usize, PortError> {
-        self.run(who, burst, |path, burst, counters| path.rx(burst, counters))
+        self.run(who, burst, RxPath::rx)
     }
 
     /// Before sleeping on [`Queue::wake_fd`]: asks the peer to notify. True when packets came in meanwhile: poll, do not sleep.
@@ -461,7 +461,7 @@ impl TxQueue {
     /// [`PortError::QueueBusy`], [`PortError::Closed`].
     #[inline]
     pub fn burst(&self, who: Owner, burst: &mut Burst) -> Result<usize, PortError> {
-        self.run(who, burst, |path, burst, counters| path.tx(burst, counters))
+        self.run(who, burst, TxPath::tx)
     }
 
     /// Gives back buffers of packets that are through, as far as the peer has said so.

@@ -73,7 +73,7 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
                 facts,
                 last_error: None,
             }
-            .run(&endpoint, &stop)
+            .run(&endpoint, &stop);
         }
     })?;
     Ok((
