@@ -92,6 +92,11 @@ impl Frontend {
         self
     }
 
+    /// From now on only the time limit ends a request: for taking leave of the back end after the stop descriptor became readable.
+    pub fn ignore_stop(&mut self) {
+        self.stop = None;
+    }
+
     /// The protocol features that were agreed on.
     #[must_use]
     pub fn protocol_features(&self) -> ProtocolFeatures {

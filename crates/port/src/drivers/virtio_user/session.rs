@@ -113,6 +113,7 @@ impl Session {
 
     /// Takes leave: the back end stops all rings and says where. One that does not answer is as good as gone.
     pub(super) fn shut_down(&mut self) {
+        self.frontend.ignore_stop();
         for index in 0..self.rings {
             if self.frontend.get_vring_base(index).is_err() {
                 return;
