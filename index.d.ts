@@ -91,6 +91,8 @@ export declare class QueueHandle {
   arm(): boolean
   /** After sleeping. */
   disarm(): void
+  /** Whether nothing will ever come again. Slow: asked when an armed queue has nothing. */
+  finished(): boolean
   /** Wakes when polling is worth while. */
   waiter(): Waiter
   /** Counts packets that were received here and neither sent nor freed. For the one that has the queue. */
@@ -278,6 +280,9 @@ export declare function openPort(request: string | DeviceRequest, pool: MempoolH
 
 /** Takes a device string apart. */
 export declare function parseDevice(text: string): DeviceFacts
+
+/** Pins the calling thread to a processor. For Workers that stand for an lcore. */
+export declare function pinThread(cpu: number): void
 
 /** What a port is now. */
 export interface PortFacts {

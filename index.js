@@ -773,7 +773,7 @@ if (
   }
 }
 
-const { LcoreHandle, MempoolHandle, PortHandle, QueueHandle, Waiter, adoptQueue, burstFunctions, closeBurst, createLcore, createMempool, detach, driverTable, freePortName, openPort, parseDevice, version } = nativeBinding
+const { LcoreHandle, MempoolHandle, PortHandle, QueueHandle, Waiter, adoptQueue, burstFunctions, closeBurst, createLcore, createMempool, detach, driverTable, freePortName, openPort, parseDevice, pinThread, version } = nativeBinding
 export { LcoreHandle }
 export { MempoolHandle }
 export { PortHandle }
@@ -789,5 +789,6 @@ export { driverTable }
 export { freePortName }
 export { openPort }
 export { parseDevice }
+export { pinThread }
 export { version }
 export const __napiBindingTarget = __napiLoadedBindingTarget

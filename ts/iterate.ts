@@ -24,7 +24,7 @@ export interface BurstsOptions {
 const TURN_BURSTS = 64
 const TURN_MILLISECONDS = 1
 
-/** Sleeps on a queue. Resolves when it is worth to poll, or when the signal fires. */
+/** Sleeps on a queue. */
 class Sleeper {
   readonly #handle: QueueHandle
   readonly #signal: AbortSignal | undefined
@@ -35,9 +35,11 @@ class Sleeper {
     this.#signal = signal
   }
 
-  async sleep(): Promise<void> {
+  /** Resolves with true when it is worth to poll, or the signal fires; with false when nothing will ever come again. */
+  async sleep(): Promise<boolean> {
     // Asked for notifications, the queue is looked at once more: what came in between would not be told.
-    if (attempt(() => this.#handle.arm())) return
+    if (attempt(() => this.#handle.arm())) return true
+    if (attempt(() => this.#handle.finished())) return false
     const waiter = (this.#waiter ??= attempt(() => this.#handle.waiter()))
     const signal = this.#signal
     let wake: (() => void) | undefined
@@ -53,6 +55,7 @@ class Sleeper {
       if (wake !== undefined) signal?.removeEventListener('abort', wake)
       if (!this.#handle.closed()) attempt(() => this.#handle.disarm())
     }
+    return true
   }
 
   close(): void {
@@ -105,7 +108,10 @@ export async function* receiveBursts(
         settle(burst, handle)
       } else if (++empty > spin && idle === 'sleep') {
         empty = 0
-        await sleeper.sleep()
+        if (!(await sleeper.sleep())) return
+      } else if (empty === spin + 1 && attempt(() => handle.finished())) {
+        // Asked once in an idle time: an end is known from the first empty poll on, and asking stops every other polling thread.
+        return
       }
       if (++turns >= TURN_BURSTS || performance.now() - since > TURN_MILLISECONDS) {
         await turn()

@@ -136,8 +136,9 @@ export class RxQueue extends Queue {
   /**
    * Bursts as they arrive: polls while packets come, sleeps when they stop. Between bursts timers and I/O get their
    * turn. The yielded burst is the same object each time and belongs to the loop's body until its next turn: what is
-   * then left in it is freed and counted as the drop `rx_unhandled`. Ends when the port is closed or `signal` fires.
-   * While it waits it keeps the process alive. Throws what {@link rxBurst} throws.
+   * then left in it is freed and counted as the drop `rx_unhandled`. Ends when the port is closed, `signal` fires, or a
+   * capture (`net_pcap`) is through. While it waits it keeps the process alive. Throws what {@link rxBurst} throws, and what
+   * {@link Mempool.createBurst} throws for `size`.
    */
   bursts(options: BurstsOptions = {}): AsyncGenerator<Burst, void, undefined> {
     return receiveBursts(this, this.#handle, options)

@@ -46,10 +46,8 @@ export async function capturedTraffic(port: Port, mempool: Mempool, options: Dem
   const [source, link] = [file.rxQueues[0]!, port.txQueues[0]!]
 
   async function send(signal: AbortSignal): Promise<void> {
-    using burst = mempool.createBurst(32)
     let left = options.packets ?? Number.POSITIVE_INFINITY
-    while (left > 0 && !signal.aborted) {
-      if (source.rxBurst(burst) === 0) return
+    for await (const burst of source.bursts({ signal })) {
       burst.truncate(left)
       left -= burst.length
       while (burst.length > 0 && !signal.aborted) {
@@ -57,6 +55,7 @@ export async function capturedTraffic(port: Port, mempool: Mempool, options: Dem
         if (link.txBurst(burst) === 0) await sleep(1)
         else await turn()
       }
+      if (left === 0) return
     }
   }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use napi::Env;
 use napi::bindgen_prelude::ClassInstance;
 use napi_derive::napi;
-use vring_forward::{Engine, EngineOptions, Lcore, Stream};
+use rustix::thread::CpuSet;
+use vring_forward::{Engine, EngineOptions, ForwardError, Lcore, Stream};
 
 use crate::error::{Result, coded, failure};
 use crate::isolate;
@@ -117,6 +118,24 @@ pub fn create_lcore(env: Env, name: String, cpu: Option<f64>) -> Result<LcoreHan
     let lcore = Arc::new(Lcore::new(&name, cpu).map_err(coded)?);
     isolate::current(&env)?.made(&lcore);
     Ok(LcoreHandle { lcore })
+}
+
+/// Pins the calling thread to a processor. For Workers that stand for an lcore.
+#[napi(catch_unwind)]
+pub fn pin_thread(cpu: f64) -> Result<()> {
+    let cpu = narrow("cpu", cpu)?;
+    let refused = |errno: rustix::io::Errno| {
+        coded(ForwardError::Cpu {
+            cpu,
+            source: errno.into(),
+        })
+    };
+    if cpu >= CpuSet::MAX_CPU {
+        return Err(refused(rustix::io::Errno::INVAL));
+    }
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    rustix::thread::sched_setaffinity(None, &set).map_err(refused)
 }
 
 #[napi]

@@ -256,6 +256,12 @@ impl QueueHandle {
         self.receiving()?.disarm(self.isolate.owner).map_err(coded)
     }
 
+    /// Whether nothing will ever come again. Slow: asked when an armed queue has nothing.
+    #[napi(catch_unwind)]
+    pub fn finished(&self) -> Result<bool> {
+        Ok(self.receiving()?.finished())
+    }
+
     /// Wakes when polling is worth while.
     #[napi(catch_unwind)]
     pub fn waiter(&self, env: Env) -> Result<Waiter> {

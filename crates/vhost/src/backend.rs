@@ -101,8 +101,8 @@ pub trait BackendHandler: Send {
     /// The driver took these virtio features (without the bit of the protocol features).
     fn features_acked(&mut self, _features: u64) {}
 
-    /// A ring is complete. While it is not enabled no packet may pass: receive rings are left alone, what is in transmit
-    /// rings is consumed and dropped.
+    /// A ring is complete. While it is not enabled no packet may pass. What the driver puts into its transmit ring meanwhile may wait there
+    /// until it is.
     ///
     /// # Errors
     /// A reason, in which case the ring is not running and the front end is told.

@@ -7,6 +7,8 @@ export interface WorkerStart {
   /** Absolute path of the script. */
   readonly file: string
   readonly lcore: number
+  /** The processor to run on; `undefined`: the scheduler chooses. */
+  readonly cpu: number | undefined
 }
 
 /** One stream to forward, with its queues on their way to the worker. */

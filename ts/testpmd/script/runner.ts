@@ -126,8 +126,10 @@ export class ScriptRunner {
   async load(lcores: readonly LcoreConfig[]): Promise<void> {
     const fresh = lcores.filter((lcore) => !this.workers.has(lcore.id))
     await Promise.all(
-      fresh.map(async ({ id }) => {
-        const worker = new ScriptWorker({ file: this.file, lcore: id }, this.say)
+      fresh.map(async ({ id, cpus }) => {
+        // As native lcores: pinned to one CPU or to none.
+        const cpu = cpus.length === 1 ? cpus[0] : undefined
+        const worker = new ScriptWorker({ file: this.file, lcore: id, cpu }, this.say)
         this.workers.set(id, worker)
         await worker.loaded()
       }),

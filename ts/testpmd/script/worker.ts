@@ -2,6 +2,8 @@
 import { register } from 'node:module'
 import { pathToFileURL } from 'node:url'
 import { parentPort, workerData } from 'node:worker_threads'
+import { native } from '../../binding.ts'
+import { attempt } from '../../errors.ts'
 import { type Burst, RxQueue, TxQueue } from '../../index.ts'
 import { describeThrown, type ForwardScript, readExport, type ScriptContext } from './api.ts'
 import {
@@ -13,7 +15,7 @@ import {
 } from './protocol.ts'
 
 const port = parentPort!
-const { file, lcore } = workerData as WorkerStart
+const { file, lcore, cpu } = workerData as WorkerStart
 const report = (message: WorkerReport): void => port.postMessage(message)
 const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
 
@@ -131,6 +133,8 @@ async function run(script: ForwardScript, order: RunOrder): Promise<void> {
 }
 
 try {
+  // Before anything else: what the script makes at its loading is then in memory that is near.
+  if (cpu !== undefined) attempt(() => native.pinThread(cpu))
   const script = await load()
   port.on('message', (order: RunOrder) => {
     run(script, order).catch((error: unknown) =>
