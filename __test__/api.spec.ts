@@ -2,6 +2,7 @@
 import test from 'ava'
 import { drivers, Lcore, Mempool, PacketFlag, parseDevargs, Port, version } from '../ts/index.ts'
 import { readFileSync } from 'node:fs'
+import { scratch } from './rig/index.ts'
 
 const packet = (length: number, seed = 0): Uint8Array =>
   Uint8Array.from({ length }, (_, i) => (i * 7 + seed) & 255)
@@ -181,6 +182,34 @@ test('an AbortSignal ends the iteration, asleep or polling, and timers run meanw
   clearInterval(timer)
   t.true(bursts > 0)
   t.true(ticks > 0, 'a timer ran while packets came without end')
+  t.is(pool.freeCount, pool.count)
+})
+
+test('for await ends by itself when a capture is through, sleeping or polling, with every packet', async (t) => {
+  using folder = scratch()
+  using pool = new Mempool(options)
+  const file = folder.path('all.pcap')
+  await using written = await Port.open({ driver: 'net_pcap', txPcap: file }, { mempool: pool, rxQueues: 0 })
+  using burst = pool.createBurst()
+  for (let i = 0; i < 20; i++) burst.push(packet(60 + i))
+  t.is(written.txQueues[0]!.txBurst(burst), 20)
+  await written.close()
+  for (const idle of ['sleep', 'poll'] as const) {
+    const device = { driver: 'net_pcap', rxPcap: file } as const
+    await using port = await Port.open(device, { mempool: pool, txQueues: 0 })
+    const lengths: number[] = []
+    for await (const received of port.rxQueues[0]!.bursts({ idle, size: 8 })) {
+      lengths.push(...received.len.subarray(0, received.length))
+      received.free()
+    }
+    t.deepEqual(
+      lengths,
+      Array.from({ length: 20 }, (_, i) => 60 + i),
+      idle,
+    )
+    t.true(port.link.up, 'nobody closed it')
+    t.deepEqual(port.stats().drops, {})
+  }
   t.is(pool.freeCount, pool.count)
 })
 

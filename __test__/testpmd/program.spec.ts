@@ -1,9 +1,9 @@
 // Promises: `vring testpmd` starts or says why it cannot, ends cleanly whatever ends it, with dpdk-testpmd's exit status,
 // leaves no socket behind, and runs a typed script in the place of an engine.
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
-import { scratch, Terminal, Testpmd } from '../rig/index.ts'
+import { allowedCpus, scratch, Terminal, Testpmd } from '../rig/index.ts'
 
 const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url))
 const SCRIPTS = fileURLToPath(new URL('scripts/', import.meta.url))
@@ -131,6 +131,29 @@ test('a script that throws is named with file and line, and the statistics still
   const { total } = await testpmd.stop()
   t.is(total.txPackets, 64)
   t.is(total.txDropped, 32)
+  t.is(await testpmd.quit(), 0)
+})
+
+test('a script runs on the processor of its lcore, and the prompt where it was', async (t) => {
+  const allowed = (status: string): string => /^Cpus_allowed_list:\s+(\S+)$/m.exec(status)![1]!
+  const cpu = allowedCpus().at(-1)!
+  const options = {
+    vdevs: ['net_null0'],
+    mbufs: 4096,
+    cpus: [cpu],
+    args: ['--script', `${SCRIPTS}where.ts`],
+  }
+  await using testpmd = await Testpmd.vring(options)
+  await testpmd.command('start')
+  await says(testpmd.terminal, 'runs in thread')
+  const thread = /runs in thread (\d+)/.exec(testpmd.terminal.transcript)![1]!
+  const process = testpmd.terminal.pid!
+  t.is(allowed(readFileSync(`/proc/${process}/task/${thread}/status`, 'utf8')), String(cpu))
+  t.is(
+    allowed(readFileSync(`/proc/${process}/task/${process}/status`, 'utf8')),
+    allowed(readFileSync('/proc/self/status', 'utf8')),
+  )
+  await testpmd.stop()
   t.is(await testpmd.quit(), 0)
 })
 

@@ -3,10 +3,12 @@
 //! Everything above this crate speaks of a packet as an *address*: the byte position of its first byte in the region of its
 //! [`Mempool`], together with a length. See [`burst`] for the shape that crosses into JavaScript.
 
+mod audit;
 pub mod burst;
 mod cache;
 pub mod copy;
 mod error;
+mod geometry;
 pub mod guest;
 pub mod mempool;
 pub mod region;

@@ -13,7 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::burst::{Burst, flags};
 use crate::cache::{self, CacheCount};
+use crate::audit::Audit;
 use crate::{CACHE_LINE, MemError, Pages, Region};
+
+pub use crate::geometry::Geometry;
 
 /// Bytes before the data of a fresh packet. A multiple of the cache line, so that a header written there does not touch the
 /// data's lines.
@@ -49,57 +52,6 @@ impl Default for MempoolConfig {
             cache_size: 256,
             pages: Pages::Auto,
         }
-    }
-}
-
-/// See [`Mempool::geometry`]. Its pointer is good for as long as the mempool lives.
-#[derive(Debug, Clone, Copy)]
-pub struct Geometry {
-    base: *mut u8,
-    reciprocal: u64,
-    stride: u32,
-    count: u32,
-    buffer_size: u32,
-}
-
-impl Geometry {
-    /// The pointer to an address. The address may be anything below the region's length.
-    #[must_use]
-    #[inline(always)]
-    pub fn ptr(&self, addr: u32) -> *mut u8 {
-        self.base.wrapping_add(addr as usize)
-    }
-
-    /// The buffer that an address lies in; at or above [`Mempool::count`] for an address behind the last.
-    #[must_use]
-    #[inline(always)]
-    pub fn buffer_of(&self, addr: u32) -> u32 {
-        // Exact for every 32-bit address: the reciprocal is too large by less than one part in 2⁶⁴ / stride, so the error stays below
-        // addr * stride / 2⁶⁴ < 1 / stride.
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "the quotient of a u32 is a u32"
-        )]
-        let buffer = ((u128::from(addr) * u128::from(self.reciprocal)) >> 64) as u32;
-        buffer
-    }
-
-    /// Where the data of a fresh packet begins in the buffer that `addr` lies in.
-    #[must_use]
-    #[inline(always)]
-    pub fn fresh(&self, addr: u32) -> u32 {
-        self.buffer_of(addr) * self.stride + HEADROOM
-    }
-
-    /// Says whether `len` bytes from `addr` lie inside one buffer with at least `room` bytes before them.
-    #[must_use]
-    #[inline(always)]
-    pub fn checked(&self, addr: u32, len: u32, room: u32) -> bool {
-        let buffer = self.buffer_of(addr);
-        let offset = addr.wrapping_sub(buffer.wrapping_mul(self.stride));
-        (buffer < self.count)
-            & (offset >= room)
-            & (u64::from(offset) + u64::from(len) <= u64::from(self.buffer_size))
     }
 }
 
@@ -151,11 +103,7 @@ pub struct Mempool {
     id: u64,
     name: String,
     region: Arc<Region>,
-    count: u32,
-    stride: u32,
-    buffer_size: u32,
-    /// 2⁶⁴ / stride, rounded up: turns the division of an address into a multiplication.
-    reciprocal: u64,
+    geometry: Geometry,
     cache_size: usize,
     meta: Box<[SegMeta]>,
     free: Mutex<Vec<u32>>,
@@ -187,6 +135,7 @@ impl Mempool {
         let region = Region::create(&format!("vring-{}", config.name), len, config.pages)?;
         let narrow = |n: usize| u32::try_from(n).map_err(|_| too_large());
         let (count, stride) = (narrow(config.count)?, narrow(stride)?);
+        let geometry = Geometry::new(region.base(), stride, count, narrow(config.buffer_size)?);
         // From the top of the stack come the lowest addresses first.
         let free = (0..count).rev().map(|i| i * stride + HEADROOM).collect();
         let meta = (0..count)
@@ -199,10 +148,7 @@ impl Mempool {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             name: config.name.clone(),
             region,
-            count,
-            stride,
-            buffer_size: narrow(config.buffer_size)?,
-            reciprocal: u64::MAX / u64::from(stride) + 1,
+            geometry,
             cache_size: config.cache_size,
             meta,
             free: Mutex::new(free),
@@ -234,27 +180,27 @@ impl Mempool {
     /// Buffers, free or not.
     #[must_use]
     pub fn count(&self) -> u32 {
-        self.count
+        self.geometry.count()
     }
 
     /// Bytes of a buffer with its headroom, as asked for.
     #[must_use]
     #[inline]
     pub fn buffer_size(&self) -> u32 {
-        self.buffer_size
+        self.geometry.buffer_size()
     }
 
     /// Bytes from a buffer's start to the next one's.
     #[must_use]
     pub fn stride(&self) -> u32 {
-        self.stride
+        self.geometry.stride()
     }
 
     /// Bytes of data that a fresh buffer takes.
     #[must_use]
     #[inline]
     pub fn data_room(&self) -> u32 {
-        self.buffer_size - HEADROOM
+        self.buffer_size() - HEADROOM
     }
 
     /// Free buffers that a thread keeps at hand.
@@ -280,13 +226,8 @@ impl Mempool {
     #[must_use]
     #[inline(always)]
     pub fn geometry(&self) -> Geometry {
-        Geometry {
-            base: self.region.base(),
-            reciprocal: self.reciprocal,
-            stride: self.stride,
-            count: self.count,
-            buffer_size: self.buffer_size,
-        }
+        self.geometry
+    }
     }
 
     /// See [`Geometry::ptr`].
@@ -335,7 +276,7 @@ impl Mempool {
     /// Gives one packet back with all its segments.
     pub fn free_packet(self: &Arc<Self>, addr: u32, packet_flags: u32) {
         if packet_flags & flags::MULTI == 0 {
-            if self.buffer_of(addr) < self.count {
+            if self.buffer_of(addr) < self.count() {
                 self.free_bulk(&[addr]);
             }
             return;
@@ -358,7 +299,7 @@ impl Mempool {
     pub fn free_burst(self: &Arc<Self>, burst: &mut Burst) {
         let (addrs, _, all_flags) = burst.packets();
         if all_flags.iter().all(|f| f & flags::MULTI == 0)
-            && addrs.iter().all(|&a| self.buffer_of(a) < self.count)
+            && addrs.iter().all(|&a| self.buffer_of(a) < self.count())
         {
             self.free_bulk(addrs);
         } else {
@@ -499,70 +440,6 @@ impl Iterator for Segments<'_> {
             addr,
             len: meta.len.load(Ordering::Relaxed),
         })
-    }
-}
-
-/// In a debug build: proves that a buffer is free or held, never both. Costs nothing in a release build.
-#[derive(Debug)]
-struct Audit {
-    #[cfg(debug_assertions)]
-    held: Box<[std::sync::atomic::AtomicBool]>,
-}
-
-impl Audit {
-    #[cfg_attr(
-        not(debug_assertions),
-        expect(unused_variables, reason = "audits only in debug builds")
-    )]
-    fn new(count: usize) -> Self {
-        Self {
-            #[cfg(debug_assertions)]
-            held: (0..count)
-                .map(|_| std::sync::atomic::AtomicBool::new(false))
-                .collect(),
-        }
-    }
-
-    #[inline(always)]
-    #[cfg_attr(
-        not(debug_assertions),
-        expect(
-            unused_variables,
-            clippy::unused_self,
-            reason = "audits only in debug builds"
-        )
-    )]
-    fn take(&self, pool: &Mempool, addrs: &[u32]) {
-        #[cfg(debug_assertions)]
-        for &addr in addrs {
-            let was = self.held[pool.buffer_of(addr) as usize].swap(true, Ordering::Relaxed);
-            assert!(
-                !was,
-                "buffer at {addr} of mempool {} was handed out twice",
-                pool.name
-            );
-        }
-    }
-
-    #[inline(always)]
-    #[cfg_attr(
-        not(debug_assertions),
-        expect(
-            unused_variables,
-            clippy::unused_self,
-            reason = "audits only in debug builds"
-        )
-    )]
-    fn give(&self, pool: &Mempool, addrs: &[u32]) {
-        #[cfg(debug_assertions)]
-        for &addr in addrs {
-            let was = self.held[pool.buffer_of(addr) as usize].swap(false, Ordering::Relaxed);
-            assert!(
-                was,
-                "buffer at {addr} of mempool {} was freed twice",
-                pool.name
-            );
-        }
     }
 }
 
