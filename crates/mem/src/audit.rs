@@ -20,9 +20,7 @@ impl Audit {
     pub(crate) fn new(count: usize) -> Self {
         Self {
             #[cfg(debug_assertions)]
-            held: (0..count)
-                .map(|_| AtomicBool::new(false))
-                .collect(),
+            held: (0..count).map(|_| AtomicBool::new(false)).collect(),
         }
     }
 
@@ -68,4 +66,3 @@ impl Audit {
         }
     }
 }
-

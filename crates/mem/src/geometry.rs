@@ -20,7 +20,13 @@ unsafe impl Sync for Geometry {}
 
 impl Geometry {
     pub(crate) fn new(base: *mut u8, stride: u32, count: u32, buffer_size: u32) -> Self {
-        Self { base, reciprocal: u64::MAX / u64::from(stride) + 1, stride, count, buffer_size }
+        Self {
+            base,
+            reciprocal: u64::MAX / u64::from(stride) + 1,
+            stride,
+            count,
+            buffer_size,
+        }
     }
 
     /// Bytes from a buffer's start to the next one's.
@@ -77,4 +83,3 @@ impl Geometry {
             & (u64::from(offset) + u64::from(len) <= u64::from(self.buffer_size))
     }
 }
-

@@ -11,9 +11,9 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::audit::Audit;
 use crate::burst::{Burst, flags};
 use crate::cache::{self, CacheCount};
-use crate::audit::Audit;
 use crate::{CACHE_LINE, MemError, Pages, Region};
 
 pub use crate::geometry::Geometry;
@@ -227,7 +227,6 @@ impl Mempool {
     #[inline(always)]
     pub fn geometry(&self) -> Geometry {
         self.geometry
-    }
     }
 
     /// See [`Geometry::ptr`].
