@@ -7,70 +7,10 @@ use std::sync::atomic::{Ordering, fence};
 use vring_mem::Region;
 use vring_mem::copy::prefetch_write;
 
+use super::shadow::{CHAIN, FreeList, MAX_CHAIN, NO_TOKEN, Shadow};
 use crate::layout::INDIRECT_DESCS;
 use crate::shared::{SUPPRESS, SplitRing, need_event, store_desc};
 use crate::{Desc, DescFlags, DriverRing, Piece, RingFault, RingFeatures, SplitLayout, Used};
-
-/// No chain starts at this descriptor.
-const NO_TOKEN: u32 = u32::MAX;
-
-/// In [`Shadow::count`]: came by `push_chain`.
-const CHAIN: u16 = 1 << 15;
-
-/// Most pieces of a direct chain: a count that leaves [`CHAIN`] alone. No packet has nearly as many.
-const MAX_CHAIN: usize = (CHAIN - 1) as usize;
-
-/// What we remember of a descriptor, out of the device's reach.
-#[derive(Debug, Clone, Copy)]
-struct Shadow {
-    /// What came with the chain that starts here, or [`NO_TOKEN`].
-    token: u32,
-    /// Descriptors of that chain, and [`CHAIN`].
-    count: u16,
-    /// The chain's next descriptor.
-    next: u16,
-}
-
-/// Free descriptors, first in, first out: a device that works in order gives them back in order, so the table is written
-/// line after line.
-#[derive(Debug)]
-struct FreeList {
-    ids: Box<[u16]>,
-    head: usize,
-    len: usize,
-}
-
-impl FreeList {
-    fn new(size: u16) -> Self {
-        Self {
-            ids: (0..size).collect(),
-            head: 0,
-            len: usize::from(size),
-        }
-    }
-
-    #[inline(always)]
-    fn pop(&mut self) -> u16 {
-        debug_assert!(self.len > 0);
-        let mask = self.ids.len() - 1;
-        let id = self.ids[self.head & mask];
-        self.head = self.head.wrapping_add(1);
-        self.len -= 1;
-        id
-    }
-
-    #[inline(always)]
-    fn peek(&self, nth: usize) -> u16 {
-        self.ids[self.head.wrapping_add(nth) & (self.ids.len() - 1)]
-    }
-
-    #[inline(always)]
-    fn push(&mut self, id: u16) {
-        let mask = self.ids.len() - 1;
-        self.ids[self.head.wrapping_add(self.len) & mask] = id;
-        self.len += 1;
-    }
-}
 
 /// See the module. Indexes run freely through all of 16 bits and are masked where they meet the ring.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 mod device;
 mod driver;
+mod shadow;
 #[cfg(test)]
 mod tests;
 

@@ -1,0 +1,220 @@
+//! Transmits buffers where they lie.
+
+use vring_mem::Burst;
+use vring_mem::burst::flags;
+use vring_mem::mempool::{MAX_SEGS, NO_SEG};
+use vring_ring::{DriverRing, Piece, RingFault};
+
+use super::{BATCH, DriverMemory};
+use crate::header::{self, HeaderLayout};
+use crate::{Counters, DropReason, ETH_HEADER, Tally};
+
+/// Descriptors that are used up between two looks at what the device has read: each look takes the line of its index away from it,
+/// and each buffer that waits for one is missing elsewhere.
+const PARKED: usize = 64;
+
+/// The transmit queue of a driver.
+#[derive(Debug)]
+pub struct DriverTx<R: DriverRing> {
+    ring: R,
+    memory: DriverMemory,
+    header: u32,
+    /// A header of zeros for packets that have no headroom left, by the device's address.
+    spare_header: u64,
+    /// The device's index is looked at again when fewer descriptors than this are free.
+    reclaim_below: usize,
+}
+
+/// What became of a packet that needs a closer look.
+enum Outcome {
+    Sent,
+    Full,
+    Refused(DropReason),
+}
+
+impl<R: DriverRing> DriverTx<R> {
+    /// A transmit queue on a new ring. At `spare_header`, the device finds [`crate::MAX_HEADER`] zeros.
+    #[must_use]
+    pub fn new(ring: R, memory: DriverMemory, layout: HeaderLayout, spare_header: u64) -> Self {
+        let reclaim_below = usize::from(ring.size()).saturating_sub(PARKED);
+        Self {
+            ring,
+            memory,
+            header: layout.len,
+            spare_header,
+            reclaim_below,
+        }
+    }
+
+    /// Takes packets from the front of the burst as far as the ring has room.
+    ///
+    /// # Errors
+    /// The device broke the rules of the ring.
+    #[inline]
+    pub fn tx(&mut self, burst: &mut Burst, counters: &Counters) -> Result<Tally, RingFault> {
+        let count = burst.len();
+        if self.ring.free_descs() < count.max(self.reclaim_below) {
+            self.reclaim()?;
+            self.reclaim_below = self.ring.free_descs().saturating_sub(PARKED);
+        }
+        self.ring.prefetch_free(count);
+        let mut tally = Tally::default();
+        let (addrs, lens, all_flags) = burst.packets();
+        let mut at = 0;
+        while at < count {
+            at += self.push_simple(&addrs[at..], &lens[at..], &all_flags[at..], &mut tally);
+            if at == count {
+                break;
+            }
+            match self.push_slow(addrs[at], lens[at], all_flags[at]) {
+                Outcome::Sent => {
+                    tally.packets += 1;
+                    tally.bytes += u64::from(lens[at]);
+                }
+                Outcome::Full => {
+                    // It may fit as soon as the device has read more, though single packets would find room enough: look next time.
+                    self.reclaim_below = usize::MAX;
+                    break;
+                }
+                Outcome::Refused(reason) => {
+                    counters.drop(reason, 1);
+                    self.memory.pool.free_packet(addrs[at], all_flags[at]);
+                    tally.refused += 1;
+                }
+            }
+            at += 1;
+        }
+        burst.remove_front(tally.packets + tally.refused);
+        if tally.packets > 0 {
+            self.ring.publish();
+            tally.notify = self.ring.needs_kick();
+        }
+        Ok(tally)
+    }
+
+    /// Pushes packets of one segment with room for a header before it, from the front as far as they go; how many.
+    #[inline(always)]
+    fn push_simple(
+        &mut self,
+        addrs: &[u32],
+        lens: &[u32],
+        all_flags: &[u32],
+        tally: &mut Tally,
+    ) -> usize {
+        let (geometry, header) = (self.memory.pool.geometry(), self.header);
+        let most = addrs.len().min(self.ring.free_descs());
+        let (mut count, mut bytes) = (0, 0);
+        for ((&addr, &len), &packet_flags) in addrs[..most].iter().zip(lens).zip(all_flags) {
+            let simple = (packet_flags & flags::MULTI == 0)
+                & (len >= ETH_HEADER)
+                & geometry.checked(addr, len, header);
+            if !simple {
+                break;
+            }
+            // SAFETY: `checked` found the header's room before the data, inside the packet's own buffer.
+            unsafe { header::clear(geometry.ptr(addr - header), header) };
+            bytes += u64::from(len);
+            count += 1;
+        }
+        let base = self.memory.device_base;
+        self.ring.push_many(&addrs[..count], false, |nth| Piece {
+            addr: base + u64::from(addrs[nth] - header),
+            len: lens[nth] + header,
+        });
+        tally.packets += count;
+        tally.bytes += bytes;
+        count
+    }
+
+    /// Several segments, no headroom left, nonsense, or no free descriptor.
+    #[cold]
+    fn push_slow(&mut self, addr: u32, len: u32, packet_flags: u32) -> Outcome {
+        let pool = self.memory.pool.clone();
+        let Ok(segments) = pool.segments(addr, len, packet_flags) else {
+            return Outcome::Refused(DropReason::TxBadPacket);
+        };
+        if len < ETH_HEADER {
+            return Outcome::Refused(DropReason::TxBadPacket);
+        }
+        let mut pieces = [Piece { addr: 0, len: 0 }; MAX_SEGS + 1];
+        let mut used = 0;
+        for (i, segment) in segments.enumerate() {
+            if i == 0 && pool.checked(segment.addr, segment.len, self.header) {
+                let start = segment.addr - self.header;
+                // SAFETY: as in tx.
+                unsafe { header::clear(pool.ptr(start), self.header) };
+                pieces[0] = self.memory.piece(start, segment.len + self.header);
+                used = 1;
+                continue;
+            }
+            if i == 0 {
+                pieces[0] = Piece {
+                    addr: self.spare_header,
+                    len: self.header,
+                };
+                used = 1;
+                if packet_flags & flags::MULTI == 0 {
+                    // It is pushed as a chain, and will be freed as one.
+                    pool.link(segment, NO_SEG);
+                }
+            }
+            pieces[used] = self.memory.piece(segment.addr, segment.len);
+            used += 1;
+        }
+        if self.ring.push_chain(addr, &pieces[..used]) {
+            return Outcome::Sent;
+        }
+        if used > self.ring.max_pieces() {
+            return Outcome::Refused(DropReason::TxTooBig);
+        }
+        Outcome::Full
+    }
+
+    /// Gives back the buffers of packets that the device has read.
+    ///
+    /// # Errors
+    /// The device broke the rules of the ring.
+    #[inline]
+    pub fn reclaim(&mut self) -> Result<(), RingFault> {
+        let (mut tokens, mut lens) = ([0; BATCH], [0; BATCH]);
+        loop {
+            let ready = self.ring.used_ready(BATCH)?.min(BATCH);
+            let count = self.ring.pop_many(&mut tokens[..ready], &mut lens)?;
+            self.memory.pool.free_bulk(&tokens[..count]);
+            if count < ready {
+                let used = self.ring.pop_used()?;
+                self.free(used.token, used.chain);
+            } else if ready < BATCH {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The device is gone: counts what it was given and did not say it has read.
+    pub fn abandon(&mut self, counters: &Counters) {
+        // A fault here has been reported, or does not matter any more.
+        let _fault = self.reclaim();
+        let mut lost = 0;
+        while let Some(used) = self.ring.take_outstanding() {
+            self.free(used.token, used.chain);
+            lost += 1;
+        }
+        if lost > 0 {
+            counters.drop(DropReason::TxUnconfirmed, lost);
+        }
+    }
+
+    fn free(&self, token: u32, chain: bool) {
+        self.memory
+            .pool
+            .free_packet(token, if chain { flags::MULTI } else { 0 });
+    }
+}
+
+impl<R: DriverRing> Drop for DriverTx<R> {
+    fn drop(&mut self) {
+        while let Some(used) = self.ring.take_outstanding() {
+            self.free(used.token, used.chain);
+        }
+    }
+}
