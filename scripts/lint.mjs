@@ -22,14 +22,13 @@ function sizes() {
   return long.length === 0 ? 0 : 1
 }
 
-/** The lock file must work everywhere: it names no registry but npm's own. */
+/** The lock file must work everywhere: it says which packages, not where from. */
 function lockfile() {
   const lock = readFileSync(join(root, 'package-lock.json'), 'utf8')
-  const foreign = [...lock.matchAll(/"resolved": "(https?:[^"]+)"/g)]
-    .map((match) => match[1])
-    .filter((target) => !target.startsWith('tools/'))
-  for (const url of foreign) console.log(`package-lock.json names ${url}`)
-  return foreign.length === 0 ? 0 : 1
+  const addresses = [...lock.matchAll(/"resolved": "(https?:[^"]+)"/g)].map((match) => match[1])
+  for (const address of addresses)
+    console.log(`package-lock.json names ${address}: keep .npmrc as it is, and lock again`)
+  return addresses.length === 0 ? 0 : 1
 }
 
 const command =
@@ -40,8 +39,13 @@ const checks = [
   ['cargo fmt --check', command('cargo', 'fmt', '--all', '--check')],
   [
     'cargo clippy',
-    command('cargo', 'clippy', '--workspace', '--all-targets', '--locked', '--', '-D', 'warnings'),
+    command(
+      ...['cargo', 'clippy', '--workspace', '--exclude', 'vring-node', '--all-targets', '--locked'],
+      ...['--', '-D', 'warnings'],
+    ),
   ],
+  // Its symbols come from node: there is no test binary of it, and what N-API exports looks unused in one.
+  ['cargo clippy (node)', command('cargo', 'clippy', '-p', 'vring-node', '--locked', '--', '-D', 'warnings')],
   ['build the declarations', command('node', 'scripts/build.mjs', 'ts')],
   ['tsc', command('tsc', '-p', 'tsconfig.json')],
   ['oxlint', command('oxlint', '--type-aware', '--deny-warnings')],

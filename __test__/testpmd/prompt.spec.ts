@@ -10,7 +10,7 @@ interface Screen {
   readonly input: PassThrough
   readonly ended: Promise<void>
   readonly lines: readonly string[]
-  text(): string
+  readonly text: () => string
 }
 
 function screen(isTTY: boolean, run?: (line: string) => Promise<void>): Screen {
