@@ -13,7 +13,7 @@ export interface Terminal {
 
 export interface PromptOptions {
   readonly commands: readonly Command[]
-  ports(): readonly number[]
+  readonly ports: () => readonly number[]
   /** Runs one line. The next one is read when it has resolved. */
   execute(line: string): Promise<void>
 }

@@ -148,7 +148,8 @@ fn macswap_and_io() {
             );
         }
         pool.free_burst(&mut burst);
-        (a.close(), b.close());
+        a.close();
+        b.close();
     }
     assert_eq!(pool.free_count(), 2048);
 }
