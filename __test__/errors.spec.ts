@@ -118,6 +118,22 @@ test('a port that cannot be is refused, and what was wrong is named', async (t) 
   t.is(pool.freeCount, pool.count, 'what failed to open kept nothing')
 })
 
+test('what no packet can be is refused by push, and keeps no buffer', (t) => {
+  using pool = new Mempool({ ...options, bufferSize: 256 })
+  using burst = pool.createBurst()
+  t.throws(() => burst.push(new Uint8Array(256 * 128 + 1)), {
+    instanceOf: VringError,
+    code: 'ERR_VRING_OUT_OF_RANGE',
+    message: /at most 32768 bytes \(256 segments in buffers of 256\), got 32769/,
+  })
+  t.throws(() => burst.push([1, 2, 3] as unknown as Uint8Array), { code: 'ERR_VRING_INVALID_ARGUMENT' })
+  t.is(pool.freeCount, pool.count)
+  t.true(burst.push(new Uint8Array(256 * 128)))
+  t.is(burst.bytes(0).length, 256 * 128)
+  burst.free()
+  t.is(pool.freeCount, pool.count, 'the longest one comes back whole')
+})
+
 test('use after close is an error, and closing twice is none', async (t) => {
   const pool = new Mempool(options)
   const port = await Port.open('net_ring0', config(pool))
@@ -137,6 +153,9 @@ test('use after close is an error, and closing twice is none', async (t) => {
   burst.close()
   t.throws(() => burst.free(), closed)
   t.throws(() => burst.push(new Uint8Array(60)), closed)
+  t.throws(() => burst.truncate(0), closed)
+  t.throws(() => burst.drop(0), closed)
+  t.throws(() => burst.bytes(0), closed)
   t.throws(() => pool.alloc(burst, 1), closed)
   t.is(pool.freeCount, pool.count)
   const { bytes } = pool

@@ -8,6 +8,8 @@ import type { Mempool } from './mempool.ts'
 const HEAD_WORDS = 16
 /** No burst has this handle. */
 const CLOSED = 0
+/** Most segments of one packet: no walk along a packet goes further. */
+const MAX_SEGMENTS = 256
 
 const functions = native.burstFunctions()
 
@@ -34,7 +36,7 @@ let handle: (burst: Burst) => number
  *
  * The packets in a burst belong to whoever has the burst: `rxBurst` puts packets in, `txBurst` takes those out that
  * the driver accepted, `free` and `drop` give them back to the mempool. A burst belongs to one thread and cannot be sent
- * to another. Every method throws `ERR_VRING_CLOSED` after {@link close}.
+ * to another. After {@link close} it is empty, and its methods throw `ERR_VRING_CLOSED`.
  */
 export class Burst implements Disposable {
   /** Most packets that fit. */
@@ -81,7 +83,10 @@ export class Burst implements Disposable {
     }
   }
 
-  /** Gives packet `i` back to the mempool; the last packet moves into its place. Throws `ERR_VRING_OUT_OF_RANGE`. */
+  /**
+   * Gives packet `i` back to the mempool; the last packet moves into its place, so loop from the end. Throws
+   * `ERR_VRING_OUT_OF_RANGE` when there is no packet `i`.
+   */
   drop(i: number): void {
     let dropped
     try {
@@ -94,6 +99,7 @@ export class Burst implements Disposable {
 
   /** Gives the packets from number `length` on back to the mempool, so that at most `length` are left. */
   truncate(length: number): void {
+    if (this.#handle === CLOSED) this.#refuseMore()
     for (let i = this.length - 1; i >= length; i--) this.drop(i)
   }
 
@@ -120,7 +126,10 @@ export class Burst implements Disposable {
     this.#head[0] = last
   }
 
-  /** Walks the segments of packet `i`. For the rare packet: it makes an object for each. */
+  /**
+   * Walks the segments of packet `i`, in order. For the rare packet: it makes an object for each. Throws `ERR_VRING_OUT_OF_RANGE` when
+   * there is no packet `i`.
+   */
   *segments(i: number): Generator<Segment, void, undefined> {
     if (!(i >= 0 && i < this.length)) this.#refuse(i)
     let addr = this.addr[i]!
@@ -136,7 +145,7 @@ export class Burst implements Disposable {
     }
   }
 
-  /** A copy of packet `i`, its segments joined. For the rare packet; edit packets in `mempool.bytes`. */
+  /** A copy of packet `i`, its segments joined. For the rare packet; edit packets in `mempool.bytes`. Throws as {@link segments}. */
   bytes(i: number): Uint8Array {
     const all = [...this.segments(i)]
     const copy = new Uint8Array(all.reduce((sum, { len }) => sum + len, 0))
@@ -150,14 +159,17 @@ export class Burst implements Disposable {
 
   /**
    * Appends a packet with these bytes, copied into fresh buffers: as many segments as it takes. False, and nothing
-   * changed, when the burst is full or the mempool has not enough free buffers. Not for the data path.
+   * changed, when the burst is full or the mempool has not enough free buffers. Not for the data path. Throws
+   * `ERR_VRING_OUT_OF_RANGE` for more bytes than a packet of this mempool can have.
    */
   push(data: Uint8Array): boolean {
+    if (!((data as unknown) instanceof Uint8Array)) invalid('a Uint8Array', data)
     const { mempool } = this
     const room = mempool.bufferSize - mempool.headroom
     const count = Math.max(1, Math.ceil(data.length / room))
     const at = this.length
     if (this.#handle === CLOSED) this.#refuseMore()
+    if (count > MAX_SEGMENTS) this.#refuseLong(data.length, MAX_SEGMENTS * room)
     if (at >= this.capacity) return false
     const first = count === 1 ? this.#allocOne() : this.#allocChain(count, data.length, room)
     if (first === undefined) return false
@@ -180,7 +192,7 @@ export class Burst implements Disposable {
 
   /** Takes `count` buffers and links them; the first one's address. */
   #allocChain(count: number, length: number, room: number): number | undefined {
-    using parts = this.mempool.createBurst(Math.min(count, 512))
+    using parts = this.mempool.createBurst(count)
     const got = this.mempool.alloc(parts, count)
     if (got < count) return undefined
     const { addr } = parts
@@ -198,7 +210,16 @@ export class Burst implements Disposable {
     this.flags[i] = flags
   }
 
+  #refuseLong(length: number, most: number): never {
+    const { bufferSize } = this.mempool
+    throw new VringError(
+      'ERR_VRING_OUT_OF_RANGE',
+      `expected at most ${most} bytes (${MAX_SEGMENTS} segments in buffers of ${bufferSize}), got ${length}; use larger buffers`,
+    )
+  }
+
   #refuse(i: number): never {
+    if (this.#handle === CLOSED) this.#refuseMore()
     throw new VringError('ERR_VRING_OUT_OF_RANGE', `expected a packet number below ${this.length}, got ${i}`)
   }
 

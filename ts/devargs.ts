@@ -18,7 +18,7 @@ interface DeviceOptions<D extends DriverName> {
 interface LinkFeatures {
   /** Queue pairs, 1 to 128; default 1. */
   readonly queues?: number
-  /** Ethernet address of the port. */
+  /** Ethernet address of the port, as `02:00:00:00:00:01`; default one that the driver makes up. */
   readonly mac?: string
   /** Mergeable receive buffers. */
   readonly mrgRxbuf?: boolean
@@ -48,7 +48,10 @@ export interface NetVhostOptions extends DeviceOptions<'net_vhost'>, LinkFeature
   readonly client?: boolean
 }
 
-/** Captures: receives from files, transmits to files. */
+/**
+ * Captures: receives from files, transmits to files. Without `rxPcap` nothing is received; without `txPcap` what is sent is counted as the
+ * drop `tx_no_file`.
+ */
 export interface NetPcapOptions extends DeviceOptions<'net_pcap'> {
   /** pcap or pcapng file to receive from, one for each receive queue. */
   readonly rxPcap?: string | readonly string[]
@@ -72,7 +75,7 @@ export interface NetNullOptions extends DeviceOptions<'net_null'> {
 export interface NetRingOptions extends DeviceOptions<'net_ring'> {
   /** Packets that a ring holds, a power of two from 2 to 65536; default 1024. */
   readonly size?: number
-  /** Name of another `net_ring` port: its transmit queues are our receive queues, and the other way round. */
+  /** Name of an open `net_ring` port on the same mempool: its transmit queues are our receive queues, and the other way round. */
   readonly peer?: string
 }
 

@@ -53,7 +53,7 @@ export interface LcoreStats {
 
 /** What an {@link Lcore} is made of. */
 export interface LcoreOptions {
-  /** The processor to run on; by default the scheduler chooses. */
+  /** Number of the processor to run on, as in /proc/cpuinfo; by default the scheduler chooses. */
   readonly cpu?: number
   /** The thread's name; default `lcore`, and the processor if one is given. */
   readonly name?: string
@@ -84,7 +84,7 @@ export class Lcore implements AsyncDisposable {
   #waiting = 0
   #closed = false
 
-  /** Throws `ERR_VRING_CPU` when this process may not run on that processor. */
+  /** Makes one that is stopped. Throws `ERR_VRING_CPU` when this process may not run on that processor. */
   constructor(options: LcoreOptions = {}) {
     const { cpu, name = cpu === undefined ? 'lcore' : `lcore-${cpu}` } = options
     this.name = name
@@ -96,8 +96,8 @@ export class Lcore implements AsyncDisposable {
   /**
    * Starts an engine on all streams. The lcore claims their queues until it ends. Throws, and starts nothing:
    * `ERR_VRING_QUEUE_BUSY` when another thread has a queue (this one too, if it polled it: `release()` it first),
-   * `ERR_VRING_LCORE_RUNNING`, `ERR_VRING_STREAM` when the engine needs a queue that a stream has not, `ERR_VRING_OUT_OF_RANGE`,
-   * `ERR_VRING_WRONG_MEMPOOL`, `ERR_VRING_CLOSED`.
+   * `ERR_VRING_LCORE_RUNNING`, `ERR_VRING_STREAM` when the engine needs a queue that a stream has not, `ERR_VRING_UNKNOWN_ENGINE`,
+   * `ERR_VRING_INVALID_ARGUMENT` for an address that is none, `ERR_VRING_OUT_OF_RANGE`, `ERR_VRING_WRONG_MEMPOOL`, `ERR_VRING_CLOSED`.
    */
   start(engine: EngineName, streams: readonly Stream[], options: EngineOptions = {}): void {
     if (this.#closed)
@@ -146,7 +146,7 @@ export class Lcore implements AsyncDisposable {
     return { streams: this.#handle.stats() }
   }
 
-  /** Stops, and gives the thread back. Closing twice is no error. */
+  /** Stops, and resolves when the thread is gone; it cannot be started again. Closing twice is no error. */
   async close(): Promise<void> {
     this.#closed = true
     await this.stop()

@@ -62,8 +62,9 @@ export class Mempool implements Disposable {
   /**
    * Makes a mempool with all buffers free and every page present.
    *
-   * Throws `ERR_VRING_OUT_OF_RANGE` for a value out of its range, `ERR_VRING_NO_HUGEPAGES` when `pages` demands hugepages
-   * that are not free, `ERR_VRING_NO_MEMORY` when the machine has not that much memory.
+   * Throws `ERR_VRING_OUT_OF_RANGE` for a value out of its range, `ERR_VRING_INVALID_ARGUMENT` for one of the wrong type,
+   * `ERR_VRING_NO_HUGEPAGES` when `pages` demands hugepages that are not free, `ERR_VRING_NO_MEMORY` when the machine has not that much
+   * memory, `ERR_VRING_NO_SHARED_MEMORY` in a runtime that cannot show native memory to scripts.
    */
   constructor(options: MempoolOptions = {}) {
     const handle =
@@ -106,9 +107,9 @@ export class Mempool implements Disposable {
   }
 
   /**
-   * Appends up to `n` fresh packets of length 0 to the burst, whose they are then; how many there were. Their data goes to
-   * `bytes` from `burst.addr[i]` on, at most `bufferSize - headroom` bytes; set `burst.len[i]` afterwards. Throws
-   * `ERR_VRING_WRONG_MEMPOOL`, `ERR_VRING_CLOSED`.
+   * Appends up to `n` fresh packets of length 0 to the burst, whose they are then; how many there were: fewer than `n` when the burst
+   * is full or no more buffers are free. Their data goes to `bytes` from `burst.addr[i]` on, at most `bufferSize - headroom` bytes;
+   * set `burst.len[i]` afterwards. Throws `ERR_VRING_WRONG_MEMPOOL`, `ERR_VRING_CLOSED`.
    */
   alloc(burst: Burst, n: number): number {
     try {
@@ -118,7 +119,10 @@ export class Mempool implements Disposable {
     }
   }
 
-  /** A new empty burst for `capacity` packets, 1 to 512, default 32. Throws `ERR_VRING_OUT_OF_RANGE`. */
+  /**
+   * A new empty burst for `capacity` packets, 1 to 512, default 32. For this thread; close it when it is not used any more. Throws
+   * `ERR_VRING_OUT_OF_RANGE`, `ERR_VRING_TOO_MANY_BURSTS` (4096 of them in the process), `ERR_VRING_CLOSED`.
+   */
   createBurst(capacity = 32): Burst {
     return attempt(() => makeBurst(this, this.#open.createBurst(capacity)))
   }
@@ -129,7 +133,8 @@ export class Mempool implements Disposable {
 
   /**
    * How a packet of several segments goes on behind the buffer that `addr` lies in: bytes of this segment, address of
-   * the next. For those who build or take apart such packets themselves; {@link Burst.segments} walks them.
+   * the next. For those who build or take apart such packets themselves; {@link Burst.segments} walks them. Throws
+   * `ERR_VRING_OUT_OF_RANGE` for an address outside of the mempool.
    */
   linkOf(addr: number): { readonly len: number; readonly next: number | undefined } {
     const links = this.#segmentLinks
@@ -139,7 +144,10 @@ export class Mempool implements Disposable {
     return { len: links[at + 1]!, next: next === NO_SEGMENT ? undefined : next }
   }
 
-  /** Says that the segment at `addr` has `len` bytes, and where the packet goes on; `undefined`: it ends there. */
+  /**
+   * Says that the segment at `addr` has `len` bytes, and where the packet goes on; `undefined`: it ends there. A packet has at most 256
+   * segments; its first one stands in the burst, with {@link PacketFlag}'s `Multi`. Throws as {@link linkOf}.
+   */
   link(addr: number, len: number, next: number | undefined): void {
     const links = this.#segmentLinks
     const at = 2 * Math.floor(addr / this.#stride)

@@ -10,15 +10,15 @@ import { portStats, type PortStats } from './stats.ts'
 
 /** How a port is opened, whatever its driver. */
 export interface QueueConfig {
-  /** Where its packets come from and go to. */
+  /** Where its packets live. The port holds on to the memory until it is closed. */
   readonly mempool: Mempool
-  /** Receive queues; default 1. */
+  /** Receive queues; default 1. At most the device's (`queues=`, or a file each); 0 where the device can do without. */
   readonly rxQueues?: number
-  /** Transmit queues; default 1. */
+  /** Transmit queues; default 1. Likewise. */
   readonly txQueues?: number
-  /** Descriptors of a receive ring, where this side chooses; default the driver's number. */
+  /** Descriptors of a receive ring, where this side chooses, a power of two from 2 to 32768; default the driver's number. */
   readonly rxDesc?: number
-  /** Descriptors of a transmit ring, where this side chooses; default the driver's number. */
+  /** Descriptors of a transmit ring. Likewise. */
   readonly txDesc?: number
   /** Largest payload of an Ethernet frame in bytes, 68 to 9728; default 1500. */
   readonly mtu?: number
@@ -38,10 +38,13 @@ export interface LinkStatus {
 
 /** What a port is now. */
 export interface PortInfo {
+  /** The driver's name. */
   readonly driver: DriverName
-  /** Ethernet address. */
+  /** Ethernet address, as `56:48:4f:53:54:00`. */
   readonly mac: string
+  /** Most receive queues that the device could have been opened with. */
   readonly maxRxQueues: number
+  /** Most transmit queues, likewise. */
   readonly maxTxQueues: number
   /** Descriptors of each receive ring, 0 while unknown. */
   readonly rxDesc: number
@@ -49,7 +52,7 @@ export interface PortInfo {
   readonly txDesc: number
   /** Names of the features that were negotiated; none while there is no peer. */
   readonly features: readonly string[]
-  /** Further facts by name, such as the socket, the role and the data paths. */
+  /** Further facts by name, for people: the socket, the role, the data path, … Which there are depends on the driver. */
   readonly details: Readonly<Record<string, string>>
 }
 
@@ -61,7 +64,7 @@ export interface PortEvents {
   error: [error: VringError]
   /** The guest behind the port announces its Ethernet address: a RARP for it should be sent. */
   rarp: [mac: string]
-  /** The peer told its MTU. */
+  /** The peer told its MTU in bytes. */
   mtu: [mtu: number]
   /** The port is closed. */
   close: []
@@ -127,7 +130,7 @@ export class Port extends EventEmitter<PortEvents> implements AsyncDisposable {
    * Opens a device: a string like `net_vhost0,iface=/tmp/s0`, or the same as typed options. The link may come up later, when
    * the peer is there: see {@link waitForLink}. Rejects with what is wrong with the arguments
    * (`ERR_VRING_UNKNOWN_DEVARG`, `ERR_VRING_BAD_DEVARG`, `ERR_VRING_OUT_OF_RANGE`, …), the name (`ERR_VRING_NAME_IN_USE`), the path
-   * (`ERR_VRING_NO_SUCH_PATH`, `ERR_VRING_SOCKET_IN_USE`, …) or the mempool (`ERR_VRING_CLOSED`).
+   * (`ERR_VRING_NO_SUCH_PATH`, `ERR_VRING_SOCKET_IN_USE`, `ERR_VRING_CAPTURE`, …) or the mempool (`ERR_VRING_CLOSED`).
    */
   static async open(device: string | PortOptions, config: QueueConfig): Promise<Port> {
     if (typeof config !== 'object' || config === null) invalid('an object with a mempool', config)
@@ -164,7 +167,7 @@ export class Port extends EventEmitter<PortEvents> implements AsyncDisposable {
     return portStats(rx, tx)
   }
 
-  /** Counts from zero again. */
+  /** Counts from zero again, whoever polls the queues meanwhile. */
   resetStats(): void {
     for (const queue of [...this.rxQueues, ...this.txQueues]) handleOfQueue(queue).resetStats()
   }

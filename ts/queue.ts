@@ -118,7 +118,8 @@ export class RxQueue extends Queue {
    * down. They belong to the caller now, who sends, frees or keeps them.
    *
    * Throws `ERR_VRING_QUEUE_BUSY` or `ERR_VRING_HANDED_OVER` when another thread has the queue, `ERR_VRING_WRONG_MEMPOOL` for a
-   * burst of another mempool than the port's, `ERR_VRING_CLOSED` when the port or the burst is closed.
+   * burst of another mempool than the port's, `ERR_VRING_CLOSED` when the port or the burst is closed, `ERR_VRING_INVALID_ARGUMENT` for what
+   * is no burst.
    */
   rxBurst(burst: Burst): number {
     try {
@@ -144,7 +145,10 @@ export class RxQueue extends Queue {
     return receiveBursts(this, this.#handle, options)
   }
 
-  /** Takes the queue of a token for this thread, which claims it. Throws `ERR_VRING_TOKEN`, `ERR_VRING_CLOSED`. */
+  /**
+   * Takes the queue of a token for this thread, which claims it. Throws `ERR_VRING_TOKEN` for a token that was adopted already or is of the
+   * other direction, `ERR_VRING_CLOSED`.
+   */
   static adopt(token: QueueToken): RxQueue {
     return new RxQueue(adoptHandle(token, 'rx'), undefined)
   }
@@ -168,8 +172,8 @@ export class TxQueue extends Queue {
   /**
    * Sends from the front of the burst; how many were accepted. Those belong to the driver now, which gives their buffers back
    * when they are through. The rest moves to the front of the burst and stays the caller's. Never waits: 0 when the ring
-   * is full or the link is down. A packet whose numbers do not fit the mempool is accepted and counted as the drop
-   * `tx_bad_packet`. Throws what {@link RxQueue.rxBurst} throws.
+   * is full or the link is down. A packet whose numbers do not fit the mempool, or that is shorter than an Ethernet header, is accepted and
+   * counted as the drop `tx_bad_packet`. Throws what {@link RxQueue.rxBurst} throws.
    */
   txBurst(burst: Burst): number {
     try {
@@ -184,7 +188,10 @@ export class TxQueue extends Queue {
     this.explained(() => this.#handle.reclaim())
   }
 
-  /** Takes the queue of a token for this thread, which claims it. Throws `ERR_VRING_TOKEN`, `ERR_VRING_CLOSED`. */
+  /**
+   * Takes the queue of a token for this thread, which claims it. Throws `ERR_VRING_TOKEN` for a token that was adopted already or is of the
+   * other direction, `ERR_VRING_CLOSED`.
+   */
   static adopt(token: QueueToken): TxQueue {
     return new TxQueue(adoptHandle(token, 'tx'), undefined)
   }

@@ -1,42 +1,49 @@
 /** Statistics of ports and queues. */
 import type { QueueCounters } from '../index.js'
 
-/** Drops by name; only those that happened. */
+/** Packets dropped, by name; only names that happened. The names are explained in docs/ports.md. */
 export type Drops = Readonly<Record<string, number>>
 
 /** What a queue counted since the last reset. */
 export interface QueueStats {
-  /** Packets. */
+  /** Packets received, or sent: what was dropped at once, such as `rx_runt` or `tx_too_big`, is not among them. */
   readonly packets: number
-  /** Bytes, without virtio-net headers. */
+  /** Bytes of those packets, without virtio-net headers and without the Ethernet checksum. */
   readonly bytes: number
-  /** Times that no buffer was free for a waiting packet, which stayed with the peer. */
+  /** Times that no buffer of the mempool was free for a waiting packet, which stayed with the peer. Always 0 for a transmit queue. */
   readonly nombuf: number
-  /** Notifications sent to the peer. */
+  /** Notifications sent to the peer: each is a system call. */
   readonly notifications: number
-  /** Drops by name. */
+  /** Packets dropped, by name. */
   readonly drops: Drops
 }
 
 /** What a port counted since the last reset: a snapshot, which does not change any more. */
 export interface PortStats {
+  /** Packets received, on all queues. */
   readonly rxPackets: number
+  /** Bytes of the packets received. */
   readonly rxBytes: number
-  /** Always 0: what has no room waits with the peer. There for testpmd's table. */
+  /**
+   * Packets lost since nobody polled in time: always 0. No driver here can lose one that way, since a packet that has no room waits with
+   * its sender; the field is there because testpmd's table has it.
+   */
   readonly rxMissed: number
   /** Packets that came and could not be received: the drops `rx_…`, but for `rx_unhandled`. */
   readonly rxErrors: number
-  /** Times that no buffer was free for a waiting packet. */
+  /** Times that no buffer of the mempool was free for a waiting packet: a number of moments, not of packets. */
   readonly rxNombuf: number
+  /** Packets sent, on all queues: accepted, and not dropped at once. */
   readonly txPackets: number
+  /** Bytes of the packets sent. */
   readonly txBytes: number
   /** Packets that were accepted and did not go out: the drops `tx_…`. */
   readonly txErrors: number
-  /** Every drop of the port under its name. */
+  /** Packets dropped on any queue of the port, by name. */
   readonly drops: Drops
-  /** Each receive queue. */
+  /** Each receive queue, by its index. */
   readonly rx: readonly QueueStats[]
-  /** Each transmit queue. */
+  /** Each transmit queue, by its index. */
   readonly tx: readonly QueueStats[]
 }
 

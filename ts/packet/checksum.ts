@@ -1,6 +1,6 @@
 /** The Internet checksum (RFC 1071), over bytes of a mempool. Allocates nothing. */
 
-/** Adds the carries of a sum of 16-bit words back in. */
+/** Adds the carries of a sum of 16-bit words back in, until it is a 16-bit number. */
 export function foldSum(sum: number): number {
   let folded = sum
   // A sum may be above 32 bits: no bit operators before it is small.
@@ -21,12 +21,18 @@ export function onesSum(bytes: Uint8Array, addr: number, length: number, start =
   return foldSum(sum)
 }
 
-/** The checksum of `length` bytes from `addr`: what stands in a header whose checksum field was 0. */
+/**
+ * The checksum of `length` bytes from `addr`, as a 16-bit number: what is to be written into a header whose checksum field was 0. `start`
+ * is the sum of a pseudo header, if the protocol has one.
+ */
 export function checksum(bytes: Uint8Array, addr: number, length: number, start = 0): number {
   return ~onesSum(bytes, addr, length, start) & 0xffff
 }
 
-/** The sum of the IPv4 pseudo header that UDP and TCP include (RFC 768, RFC 9293). */
+/**
+ * The sum of the IPv4 pseudo header that UDP and TCP include (RFC 768, RFC 9293): two 32-bit addresses, the protocol's number, and the
+ * bytes of header and payload.
+ */
 export function pseudoHeader4(src: number, dst: number, protocol: number, length: number): number {
   return foldSum((src >>> 16) + (src & 0xffff) + (dst >>> 16) + (dst & 0xffff) + protocol + length)
 }
@@ -37,7 +43,8 @@ export function pseudoHeader6(bytes: Uint8Array, addr: number, nextHeader: numbe
 }
 
 /**
- * A checksum after one 16-bit word of what it covers changed (RFC 1624): cheaper than adding everything up again.
+ * The checksum `old` after one 16-bit word of what it covers changed from `from` to `to` (RFC 1624): cheaper than adding everything up
+ * again.
  */
 export function updateChecksum(old: number, from: number, to: number): number {
   return ~foldSum((~old & 0xffff) + (~from & 0xffff) + to) & 0xffff

@@ -213,7 +213,7 @@ export class ArpView extends HeaderView {
     this.view.setUint32(this.addr + 24, address)
   }
 
-  /** Writes what every ARP message for IPv4 over Ethernet begins with. */
+  /** Writes what every ARP message for IPv4 over Ethernet begins with: all before the operation. */
   init(): void {
     this.view.setUint32(this.addr, 0x0001_0800)
     this.view.setUint16(this.addr + 4, 0x0604)

@@ -3,8 +3,9 @@ import type { Mempool } from '../mempool.ts'
 
 /**
  * A view of a header in a mempool's memory: one object, moved from packet to packet with {@link at}, that allocates nothing.
- * It checks no lengths: whether the packet is long enough for the header is for the caller to look at first. Numbers are in the
- * host's order. After the mempool is closed every use throws.
+ * It checks no lengths: whether the packet is long enough for the header, and in one segment, is for the caller to look at first.
+ * Numbers are ordinary ones, whatever the order of their bytes in the packet. It must not be used after the mempool is closed: there is
+ * nothing there, and most uses throw a `TypeError`.
  */
 export abstract class HeaderView {
   /** Byte position of the header's first byte in `mempool.bytes`. */

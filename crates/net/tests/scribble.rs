@@ -3,11 +3,9 @@
 
 mod common;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use common::device::{BUFFERS, END, FIRST, Guest};
 use common::driver::Host;
-use common::{HEADER, MERGEABLE, PLAIN, all_free, pattern, put, take_all};
+use common::{HEADER, MERGEABLE, PLAIN, all_free, meanwhile, pattern, put, take_all};
 use proptest::prelude::*;
 use vring_mem::Burst;
 use vring_net::Features;
@@ -187,25 +185,23 @@ fn device_half_survives_a_driver_that_writes_meanwhile() {
     for (seed, receives) in [(1, true), (2, false)] {
         let guest = Guest::new(32, MERGEABLE);
         let (mut rx, mut tx) = (guest.rx(), guest.tx());
-        let stop = AtomicBool::new(false);
         let (mut packets, mut faults) = (0, 0);
-        std::thread::scope(|scope| {
-            let (raw, stop) = (guest.raw, &stop);
-            scope.spawn(move || {
-                let mut random = Random(seed);
-                while !stop.load(Ordering::Relaxed) {
-                    random.drive(&raw);
+        let (raw, mut random) = (guest.raw, Random(seed));
+        meanwhile(
+            || random.drive(&raw),
+            || {
+                // The other thread may begin late.
+                let mut rounds = 0;
+                while rounds < 5_000 || packets + faults == 0 {
+                    rounds += 1;
+                    assert!(rounds < 500_000, "nothing happened");
+                    match use_device(&guest, &mut rx, &mut tx, receives) {
+                        Ok(count) => packets += count,
+                        Err(_) => faults += 1,
+                    }
                 }
-            });
-            for _ in 0..5_000 {
-                match use_device(&guest, &mut rx, &mut tx, receives) {
-                    Ok(count) => packets += count,
-                    Err(_) => faults += 1,
-                }
-            }
-            stop.store(true, Ordering::Relaxed);
-        });
-        assert!(packets + faults > 0, "nothing happened");
+            },
+        );
         drop((rx, tx));
         all_free(&guest.pool);
     }
@@ -218,33 +214,29 @@ fn a_length_that_flips_is_read_once() {
     let mut rx = guest.rx();
     let data = pattern(5, 100);
     let len = guest.packet(BUFFERS, &data);
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let (raw, stop) = (guest.raw, &stop);
-        scope.spawn(move || {
-            while !stop.load(Ordering::Relaxed) {
-                raw.set_desc(0, RawDesc::new(BUFFERS, len));
-                raw.set_desc(0, RawDesc::new(BUFFERS, u32::MAX));
-                raw.set_desc(0, RawDesc::new(BUFFERS, HEADER + 14));
+    let (raw, flips) = (guest.raw, [len, u32::MAX, HEADER + 14]);
+    raw.set_desc(0, RawDesc::new(BUFFERS, len));
+    let flip = || {
+        for len in flips {
+            raw.set_desc(0, RawDesc::new(BUFFERS, len));
+        }
+    };
+    let mut read = || {
+        guest.raw.set_avail_idx(guest.raw.used_idx());
+        guest.raw.offer(0);
+        match guest.receive(&mut rx) {
+            Ok(packets) => {
+                let whole = |p: &Vec<u8>| *p == data || *p == data[..14];
+                assert!(packets.iter().all(whole));
             }
-        });
-        for _ in 0..5_000 {
-            guest.raw.set_avail_idx(guest.raw.used_idx());
-            guest.raw.offer(0);
-            match guest.receive(&mut rx) {
-                Ok(packets) => {
-                    let whole = |p: &Vec<u8>| *p == data || *p == data[..14];
-                    assert!(packets.iter().all(whole));
-                }
-                Err(fault) => {
-                    let (addr, len) = (BUFFERS, u32::MAX);
-                    assert_eq!(fault, RingFault::Address { addr, len });
-                    rx = guest.rx();
-                }
+            Err(fault) => {
+                let (addr, len) = (BUFFERS, u32::MAX);
+                assert_eq!(fault, RingFault::Address { addr, len });
+                rx = guest.rx();
             }
         }
-        stop.store(true, Ordering::Relaxed);
-    });
+    };
+    meanwhile(flip, || (0..5_000).for_each(|_| read()));
     drop(rx);
     all_free(&guest.pool);
 }

@@ -75,6 +75,8 @@ pub struct RawRing {
 
 // SAFETY: addresses of memory that is shared anyway; all access is atomic.
 unsafe impl Send for RawRing {}
+// SAFETY: as for Send.
+unsafe impl Sync for RawRing {}
 
 impl RawRing {
     /// # Safety

@@ -6,6 +6,7 @@ pub mod driver;
 pub mod link;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use vring_mem::burst::flags;
 use vring_mem::mempool::{NO_SEG, Segment};
@@ -107,4 +108,24 @@ pub fn drops(counters: &vring_net::Counters) -> Vec<(&'static str, u64)> {
         .iter()
         .map(|&r| (r.name(), counters.dropped(r)));
     all.filter(|&(_, n)| n > 0).collect()
+}
+
+/// Runs `attack` again and again on another thread for as long as `test` runs, also when that panics.
+pub fn meanwhile(mut attack: impl FnMut() + Send, test: impl FnOnce()) {
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                attack();
+            }
+        });
+        test();
+    });
 }
