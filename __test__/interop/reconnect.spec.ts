@@ -1,5 +1,6 @@
 // Promise: a peer that ends or dies and comes back is served by the same port object: the link goes down and up, in this
 // order, packets pass again both ways, and no buffer is lost, whoever listens on the socket.
+import { rmSync } from 'node:fs'
 import test, { type ExecutionContext } from 'ava'
 import { Lcore, Mempool, Port } from '../../ts/index.ts'
 import { needs, scratch, Testpmd } from '../rig/index.ts'
@@ -50,7 +51,11 @@ for (const ours of ['net_virtio_user', 'net_vhost'] as const) {
         if (end === 'quit') {
           await account(t, port, dpdk, before)
           t.is(await dpdk.quit(), 0)
-        } else await dpdk.kill()
+        } else {
+          await dpdk.kill()
+          // DPDK does not remove a socket that its killed self left behind; who starts it anew has to.
+          if (!weListen) rmSync(folder.path('s0'))
+        }
         await port.waitForLink(false, { timeout: LIMIT })
         await until('the events', () => changes.length === 2 * (i + 1))
         t.deepEqual(
@@ -64,8 +69,8 @@ for (const ours of ['net_virtio_user', 'net_vhost'] as const) {
       t.is(streams[0]!.rx, stats.rxPackets)
       const unconfirmed = stats.drops['tx_unconfirmed'] ?? 0
       t.is(streams[0]!.rx, streams[0]!.tx + streams[0]!.dropped)
-      t.is(streams[0]!.tx, stats.txPackets + stats.txErrors)
-      t.true(unconfirmed <= ends.length * 256)
+      t.is(streams[0]!.tx, stats.txPackets)
+      t.true(unconfirmed <= ends.length * WINDOW)
       t.deepEqual(
         Object.keys(stats.drops).filter((name) => name !== 'tx_unconfirmed' && name !== 'rx_unread'),
         [],

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use rustix::event::EventfdFlags;
 use rustix::thread::CpuSet;
 
-use vring_port::Owner;
+use vring_port::{Owner, PortError, Queue, RxPath, Ticket, TxPath};
 
 use crate::engine::{Counters, Run};
 use crate::{Engine, EngineOptions, ForwardError, Stream, StreamStats};
@@ -18,7 +18,6 @@ use crate::{Engine, EngineOptions, ForwardError, Stream, StreamStats};
 pub struct Lcore {
     name: String,
     cpu: Option<usize>,
-    owner: Owner,
     job: Mutex<Job>,
     done: OwnedFd,
 }
@@ -57,7 +56,6 @@ impl Lcore {
         Ok(Self {
             name: name.to_owned(),
             cpu,
-            owner: Owner::new(),
             job: Mutex::default(),
             done,
         })
@@ -87,7 +85,7 @@ impl Lcore {
         }
         join(&mut job);
         let run = Run::new(engine, &streams, options)?;
-        claim(&streams, self.owner)?;
+        let tickets = reserve(&streams)?;
         let _empty = rustix::io::read(&self.done, &mut [0; 8]);
         let counters: Arc<[Counters]> = streams.iter().map(|_| Counters::default()).collect();
         let (stop, running) = (
@@ -96,7 +94,7 @@ impl Lcore {
         );
         let done = self.done.try_clone().map_err(ForwardError::Thread)?;
         let thread = std::thread::Builder::new().name(self.name.clone()).spawn({
-            let (cpu, owner) = (self.cpu, self.owner);
+            let cpu = self.cpu;
             let (streams, counters, stop, running) = (
                 streams.clone(),
                 counters.clone(),
@@ -104,6 +102,7 @@ impl Lcore {
                 running.clone(),
             );
             move || {
+                let owner = Owner::new();
                 let finish = Finish {
                     streams: &streams,
                     owner,
@@ -113,7 +112,10 @@ impl Lcore {
                 if let Some(cpu) = cpu {
                     pin(cpu);
                 }
-                run.run(&streams, &counters, owner, &stop, cpu.is_none());
+                match take(tickets, owner) {
+                    Ok(()) => run.run(&streams, &counters, owner, &stop, cpu.is_none()),
+                    Err(error) => tracing::warn!(%error, "an lcore ends before it began"),
+                }
                 drop(finish);
             }
         });
@@ -127,10 +129,7 @@ impl Lcore {
                 };
                 Ok(())
             }
-            Err(error) => {
-                release(&streams, self.owner);
-                Err(ForwardError::Thread(error))
-            }
+            Err(error) => Err(ForwardError::Thread(error)),
         }
     }
 
@@ -203,22 +202,25 @@ impl Drop for Finish<'_> {
     }
 }
 
-/// All queues or none.
-fn claim(streams: &[Stream], owner: Owner) -> Result<(), ForwardError> {
-    let all = streams.iter().try_for_each(|stream| {
-        stream
-            .rx
-            .as_ref()
-            .map_or(Ok(()), |queue| queue.claim(owner))?;
-        stream
-            .tx
-            .as_ref()
-            .map_or(Ok(()), |queue| queue.claim(owner))
-    });
-    if all.is_err() {
-        release(streams, owner);
+/// The queues of a stream on their way to the lcore's thread.
+type Tickets = (Option<Ticket<dyn RxPath>>, Option<Ticket<dyn TxPath>>);
+
+/// All queues or none: when one cannot be had, the tickets of the others are dropped.
+fn reserve(streams: &[Stream]) -> Result<Vec<Tickets>, ForwardError> {
+    let reserve = |stream: &Stream| {
+        let rx = stream.rx.as_ref().map(Queue::reserve).transpose()?;
+        let tx = stream.tx.as_ref().map(Queue::reserve).transpose()?;
+        Ok((rx, tx))
+    };
+    streams.iter().map(reserve).collect()
+}
+
+fn take(tickets: Vec<Tickets>, owner: Owner) -> Result<(), PortError> {
+    for (rx, tx) in tickets {
+        rx.map_or(Ok(()), |ticket| ticket.take(owner))?;
+        tx.map_or(Ok(()), |ticket| ticket.take(owner))?;
     }
-    Ok(all?)
+    Ok(())
 }
 
 fn release(streams: &[Stream], owner: Owner) {

@@ -8,7 +8,7 @@ use napi::bindgen_prelude::Unknown;
 use napi_derive::napi;
 use vring_mem::Mempool;
 use vring_net::DropReason;
-use vring_port::{Owner, PortError, QueueStats, RxQueue, TxQueue};
+use vring_port::{Owner, PortError, QueueStats, RxPath, RxQueue, Ticket, TxPath, TxQueue};
 
 use crate::error::{Error, Result, coded, failure};
 use crate::hot::{self, Callable, Outcome};
@@ -37,9 +37,13 @@ macro_rules! either {
 }
 
 impl AnyQueue {
-    /// Makes `who` its one user.
-    pub fn claim(&self, who: Owner) -> std::result::Result<(), PortError> {
-        either!(self, queue => queue.claim(who))
+    /// Gives it up for another thread, if `from` has it or nobody.
+    pub fn hand_over(&self, from: Owner) -> Result<AnyTicket> {
+        match self {
+            Self::Rx(queue) => queue.hand_over(from).map(AnyTicket::Rx),
+            Self::Tx(queue) => queue.hand_over(from).map(AnyTicket::Tx),
+        }
+        .map_err(coded)
     }
 
     /// Gives it up, if `who` has it.
@@ -80,6 +84,33 @@ impl AnyQueue {
 
     fn stats(&self) -> QueueStats {
         either!(self, queue => queue.stats())
+    }
+}
+
+/// A queue of either direction on its way to another thread.
+pub enum AnyTicket {
+    /// Receives.
+    Rx(Ticket<dyn RxPath>),
+    /// Transmits.
+    Tx(Ticket<dyn TxPath>),
+}
+
+impl AnyTicket {
+    /// The queue.
+    pub fn queue(&self) -> AnyQueue {
+        match self {
+            Self::Rx(ticket) => AnyQueue::Rx(ticket.queue().clone()),
+            Self::Tx(ticket) => AnyQueue::Tx(ticket.queue().clone()),
+        }
+    }
+
+    /// Makes `to` its one user.
+    pub fn take(self, to: Owner) -> Result<()> {
+        match self {
+            Self::Rx(ticket) => ticket.take(to),
+            Self::Tx(ticket) => ticket.take(to),
+        }
+        .map_err(coded)
     }
 }
 
@@ -235,7 +266,7 @@ impl QueueHandle {
     /// Makes this thread its user, or says who is.
     #[napi(catch_unwind)]
     pub fn claim(&self) -> Result<()> {
-        self.queue.claim(self.isolate.owner).map_err(coded)
+        either!(&self.queue, queue => queue.claim(self.isolate.owner)).map_err(coded)
     }
 
     /// Gives it up.
@@ -256,10 +287,12 @@ impl QueueHandle {
         self.receiving()?.disarm(self.isolate.owner).map_err(coded)
     }
 
-    /// Whether nothing will ever come again. Slow: asked when an armed queue has nothing.
+    /// Whether nothing will ever come again.
     #[napi(catch_unwind)]
     pub fn finished(&self) -> Result<bool> {
-        Ok(self.receiving()?.finished())
+        self.receiving()?
+            .finished(self.isolate.owner)
+            .map_err(coded)
     }
 
     /// Wakes when polling is worth while.

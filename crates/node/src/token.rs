@@ -5,14 +5,14 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use vring_port::Owner;
 
-use crate::error::{Result, coded, failure};
-use crate::queue::AnyQueue;
+use crate::error::{Result, failure};
+use crate::queue::{AnyQueue, AnyTicket};
 
-/// A queue that was handed over and not adopted yet. Nobody can poll it: it belongs to the token.
+/// A queue that was handed over and not adopted yet. Nobody can poll it.
 struct Pending {
-    queue: AnyQueue,
-    from: Owner,
-    token: Owner,
+    ticket: AnyTicket,
+    /// The thread that handed it over.
+    from: u64,
 }
 
 static PENDING: LazyLock<Mutex<HashMap<u32, Pending>>> = LazyLock::new(Mutex::default);
@@ -22,28 +22,21 @@ fn pending() -> MutexGuard<'static, HashMap<u32, Pending>> {
 }
 
 /// Gives the queue to a token. A token of the same queue from the same thread that nobody adopted is void from now on.
-pub fn hand_over(queue: &AnyQueue, from: Owner) -> Result<u32> {
+pub fn hand_over(given: &AnyQueue, from: Owner) -> Result<u32> {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
     let mut pending = pending();
+    // What is dropped here gives its queue back.
     pending.retain(|_, old| {
-        let void = old.queue.is_closed() || (old.from == from && old.queue.same(queue));
-        if void {
-            old.queue.release(old.token);
-        }
-        !void
+        let queue = old.ticket.queue();
+        !(queue.is_closed() || (old.from == from.number() && queue.same(given)))
     });
-    // Whoever has the queue now is the only one that may give it away.
-    queue.claim(from).map_err(coded)?;
-    queue.release(from);
-    let token = Owner::new();
-    queue.claim(token).map_err(coded)?;
+    let ticket = given.hand_over(from)?;
     let id = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     pending.insert(
         id,
         Pending {
-            queue: queue.clone(),
-            from,
-            token,
+            ticket,
+            from: from.number(),
         },
     );
     Ok(id)
@@ -58,7 +51,7 @@ pub fn adopt(id: u32, receives: bool, to: Owner) -> Result<AnyQueue> {
             "expected a token that was not adopted yet; a token is good for one adopt(): hand the queue over again",
         ));
     };
-    if found.queue.receives() != receives {
+    if found.ticket.queue().receives() != receives {
         let (wanted, other) = if receives {
             ("a receive", "TxQueue.adopt()")
         } else {
@@ -69,8 +62,8 @@ pub fn adopt(id: u32, receives: bool, to: Owner) -> Result<AnyQueue> {
             format!("expected the token of {wanted} queue; for this one use {other}"),
         ));
     }
-    let Pending { queue, token, .. } = pending.remove(&id).expect("found right above");
-    queue.release(token);
-    queue.claim(to).map_err(coded)?;
+    let Pending { ticket, .. } = pending.remove(&id).expect("found right above");
+    let queue = ticket.queue();
+    ticket.take(to)?;
     Ok(queue)
 }

@@ -8,6 +8,7 @@ mod drivers;
 mod error;
 mod event;
 mod lock;
+mod owner;
 mod port;
 mod queue;
 
@@ -15,5 +16,6 @@ pub use devargs::{DRIVERS, DevargInfo, Device, DriverInfo};
 pub use drivers::open;
 pub use error::PortError;
 pub use event::{EventQueue, LinkStatus, PortEvent};
+pub use owner::{Owner, Ticket};
 pub use port::{Port, PortConfig, PortInfo};
-pub use queue::{Owner, Path, Queue, QueueStats, RxPath, RxQueue, TxPath, TxQueue};
+pub use queue::{Path, Queue, QueueStats, RxPath, RxQueue, TxPath, TxQueue};

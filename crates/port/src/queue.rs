@@ -13,6 +13,7 @@ use vring_ring::RingFault;
 
 use crate::event::{clear, eventfd, signal};
 use crate::lock::PollLock;
+use crate::owner::{NOBODY, Owner, Ticket};
 use crate::{EventQueue, PortError, PortEvent};
 
 /// What a queue is attached to. What it holds of the mempool goes back when it is dropped.
@@ -58,28 +59,6 @@ pub trait TxPath: Path {
         Ok(())
     }
 }
-
-/// One user of queues: a native thread or a JavaScript thread. Each has its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Owner(u64);
-
-impl Owner {
-    /// One that is like no other.
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "each is another")]
-    pub fn new() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        Self(NEXT.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Its number: never 0, never another's.
-    #[must_use]
-    pub fn number(self) -> u64 {
-        self.0
-    }
-}
-
-const NOBODY: u64 = 0;
 
 /// A snapshot of a queue's counters, since the last reset.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -220,29 +199,48 @@ impl<P: Path + ?Sized> Queue<P> {
     /// # Errors
     /// [`PortError::QueueBusy`] when someone else has it, [`PortError::Closed`].
     pub fn claim(&self, who: Owner) -> Result<(), PortError> {
-        if self.closed.load(Ordering::Acquire) {
-            return Err(PortError::Closed {
-                name: self.label.clone(),
-            });
+        if self.owner.load(Ordering::Relaxed) == who.number() && !self.is_closed() {
+            return Ok(());
         }
-        // Acquire, against the releasing store of release: the new user sees what the old one did.
-        match self
-            .owner
-            .compare_exchange(NOBODY, who.0, Ordering::Acquire, Ordering::Relaxed)
-        {
-            Ok(_) => Ok(()),
-            Err(current) if current == who.0 => Ok(()),
-            Err(_) => Err(PortError::QueueBusy {
-                queue: self.label.clone(),
-            }),
-        }
+        self.pass(NOBODY, who.number())
     }
 
     /// Gives the queue up, if `who` has it.
     pub fn release(&self, who: Owner) {
-        let _not_ours =
-            self.owner
-                .compare_exchange(who.0, NOBODY, Ordering::Release, Ordering::Relaxed);
+        let _not_theirs = self.pass(who.number(), NOBODY);
+    }
+
+    /// Takes a queue that nobody has, for a thread that is still to come.
+    ///
+    /// # Errors
+    /// [`PortError::QueueBusy`], [`PortError::Closed`].
+    pub fn reserve(self: &Arc<Self>) -> Result<Ticket<P>, PortError> {
+        Ticket::new(self, NOBODY)
+    }
+
+    /// Gives up a queue that `from` has, or nobody, for another thread.
+    ///
+    /// # Errors
+    /// [`PortError::QueueBusy`], [`PortError::Closed`].
+    pub fn hand_over(self: &Arc<Self>, from: Owner) -> Result<Ticket<P>, PortError> {
+        self.claim(from)?;
+        Ticket::new(self, from.number())
+    }
+
+    /// The queue goes from one number to another.
+    pub(crate) fn pass(&self, from: u64, to: u64) -> Result<(), PortError> {
+        // Release and acquire: the new user sees what the old one did.
+        let passed = self
+            .owner
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed);
+        if self.is_closed() && to != NOBODY {
+            return Err(PortError::Closed {
+                name: self.label.clone(),
+            });
+        }
+        passed.map(|_| ()).map_err(|_| PortError::QueueBusy {
+            queue: self.label.clone(),
+        })
     }
 
     /// Counters since the last reset.
@@ -353,10 +351,10 @@ impl<P: Path + ?Sized> Queue<P> {
         burst: &mut Burst,
         f: impl FnOnce(&mut P, &mut Burst, &Counters) -> Result<Tally, RingFault>,
     ) -> Result<usize, PortError> {
-        if self.owner.load(Ordering::Relaxed) != who.0 {
+        if self.owner.load(Ordering::Relaxed) != who.number() {
             self.claim(who)?;
         }
-        // SAFETY: an owner is used by one thread at a time, and this one has the queue.
+        // SAFETY: an owner stays on its thread, and this one has the queue.
         let Some(mut slot) = (unsafe { self.slot.try_lock() }) else {
             return Ok(0);
         };
@@ -433,9 +431,14 @@ impl RxQueue {
     }
 
     /// Whether nothing will ever come again: the capture is through. Known from the burst on that found no more.
-    #[must_use]
-    pub fn finished(&self) -> bool {
-        self.with_path(|path| path.finished()).unwrap_or(false)
+    ///
+    /// # Errors
+    /// [`PortError::QueueBusy`], [`PortError::Closed`].
+    pub fn finished(&self, who: Owner) -> Result<bool, PortError> {
+        self.claim(who)?;
+        // SAFETY: as in run.
+        let slot = unsafe { self.slot.lock_as_owner() };
+        Ok(slot.path.as_deref().is_some_and(RxPath::finished))
     }
 
     /// After sleeping: asks the peer not to notify, since we poll.

@@ -154,7 +154,7 @@ fn waits_for_buffers() {
     assert_eq!(queue.burst(owner, &mut burst).unwrap(), 3);
     assert_eq!(queue.burst(owner, &mut burst).unwrap(), 0);
     assert_eq!(queue.stats().nombuf, 2);
-    assert!(queue.arm(owner).unwrap() && !queue.finished());
+    assert!(queue.arm(owner).unwrap() && !queue.finished(owner).unwrap());
     let mut got = take(&pool, &mut burst);
     queue.release(owner);
     got.append(&mut receive(&port));
@@ -176,7 +176,7 @@ fn infinite() {
             got.append(&mut take(&pool, &mut burst));
         }
         assert!(got.iter().eq(all.iter().cycle().take(800)), "{name}");
-        assert!(!port.rx_queues()[0].finished());
+        assert!(!port.rx_queues()[0].finished(owner).unwrap());
     }
     let input = dir.file("none.pcap", &native(&packets(&[3])));
     let port = port(&pool, &[("rx_pcap", &input), ("infinite_rx", "1")]);

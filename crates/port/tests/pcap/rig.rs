@@ -133,7 +133,7 @@ pub fn take(pool: &Arc<Mempool>, burst: &mut Burst) -> Vec<Vec<u8>> {
 pub fn receive(port: &Port) -> Vec<Vec<u8>> {
     let (owner, queue, mut burst) = (Owner::new(), &port.rx_queues()[0], Burst::new(7));
     let mut all = Vec::new();
-    while !queue.finished() {
+    while !queue.finished(owner).unwrap() {
         assert!(queue.arm(owner).unwrap(), "told to sleep before the end");
         queue.burst(owner, &mut burst).unwrap();
         all.append(&mut take(port.pool(), &mut burst));
