@@ -91,7 +91,7 @@ export declare class QueueHandle {
   arm(): boolean
   /** After sleeping. */
   disarm(): void
-  /** Whether nothing will ever come again. Slow: asked when an armed queue has nothing. */
+  /** Whether nothing will ever come again. */
   finished(): boolean
   /** Wakes when polling is worth while. */
   waiter(): Waiter
