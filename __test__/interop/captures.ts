@@ -44,7 +44,7 @@ export function pcapng(packets: readonly Buffer[]): Buffer {
 
 function readPcap(file: Buffer): Buffer[] {
   const packets = []
-  for (let at = 24; at < file.length; ) {
+  for (let at = 24; at < file.length;) {
     const length = file.readUInt32LE(at + 8)
     packets.push(file.subarray(at + 16, at + 16 + length))
     at += 16 + length
