@@ -239,7 +239,11 @@ test('net_virtio_user: a back end of another version is told of by name, and the
   await using port = await Port.open({ driver: 'net_virtio_user', path: socket }, { mempool: pool })
   const errors: VringError[] = []
   port.on('error', (error) => errors.push(error))
-  await until('the event', () => errors.length > 0).finally(hangUp)
+  try {
+    await until('the event', () => errors.length > 0)
+  } finally {
+    await hangUp()
+  }
   t.is(errors[0]!.code, 'ERR_VRING_VHOST_HEADER')
   t.regex(
     errors[0]!.message,
