@@ -37,7 +37,10 @@ export interface PortStats {
   readonly txPackets: number
   /** Bytes of the packets sent. */
   readonly txBytes: number
-  /** Packets that were accepted and did not go out: the drops `tx_…`. */
+  /**
+   * Packets that were taken from a burst and did not go out: the drops `tx_…`, but for `tx_unconfirmed`. Those were sent, and counted as sent,
+   * as far as this side can know.
+   */
   readonly txErrors: number
   /** Packets dropped on any queue of the port, by name. */
   readonly drops: Drops
@@ -62,8 +65,8 @@ function addDrops(queues: readonly QueueStats[]): Drops {
   return total
 }
 
-/** Drops that are the script's doing, not the peer's or the link's. */
-const OWN_DROPS: ReadonlySet<string> = new Set(['rx_unhandled'])
+/** Drops of packets that were received, or sent, all the same: they are among those. */
+const COUNTED: ReadonlySet<string> = new Set(['rx_unhandled', 'tx_unconfirmed'])
 
 /** Adds the queues of a port up. */
 export function portStats(
@@ -72,7 +75,7 @@ export function portStats(
 ): PortStats {
   const [rx, tx] = [rxCounters.map(queueStats), txCounters.map(queueStats)]
   const errors = (queues: readonly QueueStats[]): number =>
-    sum(Object.entries(addDrops(queues)).map(([name, count]) => (OWN_DROPS.has(name) ? 0 : count)))
+    sum(Object.entries(addDrops(queues)).map(([name, count]) => (COUNTED.has(name) ? 0 : count)))
   return {
     rxPackets: sum(rx.map((queue) => queue.packets)),
     rxBytes: sum(rx.map((queue) => queue.bytes)),

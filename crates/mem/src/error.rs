@@ -32,6 +32,16 @@ pub enum MemError {
         /// Bytes available.
         available: usize,
     },
+    /// The kernel has no such memory for this process.
+    #[error(
+        "expected {len} bytes of memory, the kernel refused ({source}); use fewer or smaller buffers, or raise the process's limits"
+    )]
+    Refused {
+        /// Bytes asked for.
+        len: usize,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// A mempool option is out of its range.
     #[error("expected {what} from {min} to {max}, got {got}")]
     Range {
@@ -70,7 +80,7 @@ impl MemError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NoHugepages { .. } => "ERR_VRING_NO_HUGEPAGES",
-            Self::Exhausted { .. } => "ERR_VRING_NO_MEMORY",
+            Self::Exhausted { .. } | Self::Refused { .. } => "ERR_VRING_NO_MEMORY",
             Self::Range { .. } | Self::TooLarge { .. } => "ERR_VRING_OUT_OF_RANGE",
             Self::System { .. } => "ERR_VRING_SYSTEM",
         }

@@ -7,6 +7,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::MemError;
@@ -76,8 +77,8 @@ impl Region {
     /// Makes a region of at least `len` bytes (rounded up to whole pages), zeroed and with every page present.
     ///
     /// # Errors
-    /// [`MemError::NoHugepages`] when hugepages were demanded and are not free, [`MemError::Exhausted`] when the machine has not
-    /// that much memory, [`MemError::System`] else.
+    /// [`MemError::NoHugepages`] when hugepages were demanded and are not free, [`MemError::Exhausted`] or
+    /// [`MemError::Refused`] when the machine or the process may not have that much memory, [`MemError::System`] else.
     pub fn create(name: &str, len: usize, pages: Pages) -> Result<Arc<Self>, MemError> {
         match pages {
             Pages::Auto if len >= Pages::Huge2M.size() => Self::on_pages(name, len, Pages::Huge2M)
@@ -98,8 +99,12 @@ impl Region {
             Pages::Huge2M => MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB,
             Pages::Huge1G => MemfdFlags::HUGETLB | MemfdFlags::HUGE_1GB,
         };
-        let refused = |call, errno: rustix::io::Errno| match pages {
-            Pages::Auto | Pages::Base => MemError::system(call, errno),
+        let refused = |call, errno: Errno| match (pages, errno) {
+            (Pages::Auto | Pages::Base, Errno::NOMEM | Errno::NOSPC) => MemError::Refused {
+                len,
+                source: errno.into(),
+            },
+            (Pages::Auto | Pages::Base, _) => MemError::system(call, errno),
             _ => MemError::NoHugepages {
                 pages,
                 len,

@@ -127,13 +127,15 @@ pub enum PortError {
         /// What it did.
         fault: RingFault,
     },
-    /// The peer does not have what this port needs.
+    /// The peer does not have what this port needs, or broke the rules.
     #[error("{name}: {what}")]
     Peer {
         /// The port.
         name: String,
-        /// What is missing.
+        /// What it lacks or did.
         what: String,
+        /// The stable code of the cause.
+        code: &'static str,
     },
     /// vhost-user failed.
     #[error("{name}: {source}")]
@@ -182,11 +184,15 @@ impl PortError {
             Self::WrongMempool { .. } => "ERR_VRING_WRONG_MEMPOOL",
             Self::NameInUse { .. } => "ERR_VRING_NAME_IN_USE",
             Self::Fault { fault, .. } => fault.code(),
-            Self::Peer { .. } => "ERR_VRING_PEER",
+            Self::Peer { code, .. } => code,
             Self::Vhost { source, .. } => source.code(),
             Self::Capture { .. } => "ERR_VRING_CAPTURE",
             Self::Memory(source) => source.code(),
-            Self::System { .. } => "ERR_VRING_SYSTEM",
+            Self::System { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => "ERR_VRING_NO_SUCH_PATH",
+                io::ErrorKind::PermissionDenied => "ERR_VRING_PERMISSION",
+                _ => "ERR_VRING_SYSTEM",
+            },
         }
     }
 

@@ -271,6 +271,7 @@ impl BackendHandler for Handler {
             self.shared.events.push(PortEvent::Error(PortError::Peer {
                 name: self.shared.name.clone(),
                 what,
+                code: why.code(),
             }));
             self.last_error = Some(message);
         }

@@ -98,7 +98,15 @@ fn no_files() {
         ("tx_pcap", pipe.clone(), (0, 1)),
     ] {
         let (code, message) = refusal(&[(key, &path)], queues);
-        assert_eq!(code, "ERR_VRING_SYSTEM");
+        let missing = path.contains("missing");
+        assert_eq!(
+            code,
+            if missing {
+                "ERR_VRING_NO_SUCH_PATH"
+            } else {
+                "ERR_VRING_SYSTEM"
+            }
+        );
         assert!(
             message.starts_with(&format!("opening {path} failed: ")),
             "{message}"
@@ -125,7 +133,7 @@ fn no_permission() {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
     for (key, queues) in [("rx_pcap", (1, 0)), ("tx_pcap", (0, 1))] {
         let (code, message) = refusal(&[(key, &path)], queues);
-        assert_eq!(code, "ERR_VRING_SYSTEM");
+        assert_eq!(code, "ERR_VRING_PERMISSION");
         assert!(message.contains("Permission denied"), "{message}");
     }
 }

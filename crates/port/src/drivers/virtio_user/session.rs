@@ -154,6 +154,7 @@ fn negotiate(frontend: &mut Frontend, options: &Options) -> Result<Features, Por
         return Err(PortError::Peer {
             name: options.name.clone(),
             what,
+            code: "ERR_VRING_PEER",
         });
     }
     frontend.set_owner().map_err(vhost)?;
