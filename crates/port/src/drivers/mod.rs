@@ -8,8 +8,11 @@ mod ring;
 mod vhost;
 mod virtio_user;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
+
+use vring_net::Features;
+use vring_vhost::SocketRole;
 
 use crate::port::{Driver, Shared};
 use crate::{Device, Port, PortConfig, PortError};
@@ -107,11 +110,36 @@ fn random_mac() -> [u8; 6] {
     [0x02, random[0], random[1], random[2], random[3], random[4]]
 }
 
-/// The data path that was chosen for these features, for people.
-fn describe(features: vring_net::Features) -> &'static str {
-    if features.contains(vring_net::Features::MRG_RXBUF) {
-        "split, mergeable"
+/// What a vhost-user port of either end tells of itself.
+fn socket_details(
+    path: &str,
+    role: SocketRole,
+    connected: bool,
+    features: Option<Features>,
+) -> BTreeMap<&'static str, String> {
+    let role = if role == SocketRole::Listen {
+        "server"
     } else {
-        "split"
+        "client"
+    };
+    let peer = if connected { "connected" } else { "none" };
+    let mut details: BTreeMap<_, String> = [
+        ("socket", path.into()),
+        ("role", role.into()),
+        ("peer", peer.into()),
+    ]
+    .into();
+    if let Some(features) = features {
+        let mergeable = features.contains(Features::MRG_RXBUF);
+        details.insert(
+            "path",
+            if mergeable {
+                "split, mergeable"
+            } else {
+                "split"
+            }
+            .into(),
+        );
     }
+    details
 }

@@ -13,7 +13,7 @@ use vring_vhost::{
 
 use super::control::Control;
 use super::paths::{device_rx, device_tx, ring_features};
-use super::{MAX_QUEUES, Opened, check_queues};
+use super::{MAX_QUEUES, Opened, check_queues, socket_details};
 use crate::port::{Driver, Shared};
 use crate::{Device, LinkStatus, PortConfig, PortError, PortEvent, PortInfo};
 
@@ -117,25 +117,9 @@ impl Driver for Vhost {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let role = if self.role == SocketRole::Listen {
-            "server"
-        } else {
-            "client"
-        };
-        let mut details: std::collections::BTreeMap<_, _> = [
-            ("socket", self.path.clone()),
-            ("role", role.to_owned()),
-            (
-                "peer",
-                if facts.connected { "connected" } else { "none" }.to_owned(),
-            ),
-        ]
-        .into();
+        let mut details = socket_details(&self.path, self.role, facts.connected, facts.features);
         if let Some(mtu) = facts.mtu {
             details.insert("peer mtu", mtu.to_string());
-        }
-        if let Some(features) = facts.features {
-            details.insert("path", super::describe(features).into());
         }
         PortInfo {
             driver: "net_vhost",

@@ -11,7 +11,7 @@ use vring_ring::check_split_size;
 use vring_vhost::{Endpoint, SocketRole, VhostError};
 
 use super::control::Control;
-use super::{MAX_QUEUES, Opened, check_queues, random_mac};
+use super::{MAX_QUEUES, Opened, check_queues, random_mac, socket_details};
 use crate::port::{Driver, Shared};
 use crate::{Device, LinkStatus, PortConfig, PortError, PortEvent, PortInfo};
 use session::Session;
@@ -117,28 +117,6 @@ struct VirtioUser {
 impl Driver for VirtioUser {
     fn info(&self) -> PortInfo {
         let features = *self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        let role = if self.role == SocketRole::Listen {
-            "server"
-        } else {
-            "client"
-        };
-        let mut details: std::collections::BTreeMap<_, _> = [
-            ("socket", self.path.clone()),
-            ("role", role.to_owned()),
-            (
-                "peer",
-                if features.is_some() {
-                    "connected"
-                } else {
-                    "none"
-                }
-                .to_owned(),
-            ),
-        ]
-        .into();
-        if let Some(features) = features {
-            details.insert("path", super::describe(features).into());
-        }
         PortInfo {
             driver: "net_virtio_user",
             max_rx_queues: self.max,
@@ -146,7 +124,7 @@ impl Driver for VirtioUser {
             rx_desc: self.options.rx_size,
             tx_desc: self.options.tx_size,
             features: features.map(Features::names).unwrap_or_default(),
-            details,
+            details: socket_details(&self.path, self.role, features.is_some(), features),
         }
     }
 
