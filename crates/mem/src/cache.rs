@@ -88,6 +88,12 @@ impl Cache {
         self.set_len(self.len + addrs.len());
     }
 
+    /// Everything goes back to the pool.
+    fn empty(&mut self, pool: &Mempool) {
+        pool.lock_free().extend_from_slice(&self.slots[..self.len]);
+        self.set_len(0);
+    }
+
     /// The older half goes back to the pool; the younger, whose lines are in the processor's cache, stays.
     #[cold]
     fn flush(&mut self, pool: &Mempool) {
@@ -174,4 +180,12 @@ pub(crate) fn free(pool: &Arc<Mempool>, addrs: &[u32]) {
     CACHES
         .try_with(|caches| caches.with(pool, |cache| cache.free(pool, addrs)))
         .unwrap_or_else(|_| direct());
+}
+
+/// Empties this thread's cache into the pool.
+pub(crate) fn flush(pool: &Arc<Mempool>) {
+    if pool.cache_size() > 0 {
+        // A thread that is ending has no cache any more.
+        let _none = CACHES.try_with(|caches| caches.with(pool, |cache| cache.empty(pool)));
+    }
 }

@@ -272,6 +272,12 @@ impl Mempool {
         cache::free(self, addrs);
     }
 
+    /// Gives the free buffers that this thread keeps at hand back to all: for a thread that will not need them soon, so that no other runs
+    /// out of buffers while they lie here.
+    pub fn flush_thread_cache(self: &Arc<Self>) {
+        cache::flush(self);
+    }
+
     /// Gives one packet back with all its segments.
     pub fn free_packet(self: &Arc<Self>, addr: u32, packet_flags: u32) {
         if packet_flags & flags::MULTI == 0 {

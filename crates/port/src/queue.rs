@@ -308,6 +308,8 @@ impl<P: Path + ?Sized> Queue<P> {
             path: Some(path),
             notify,
         };
+        // The control thread filled a ring, and has no use for what its cache took besides.
+        self.pool.flush_thread_cache();
         self.nudge();
     }
 
@@ -317,6 +319,8 @@ impl<P: Path + ?Sized> Queue<P> {
         slot.notify = None;
         if let Some(mut path) = slot.path.take() {
             path.abandon(&self.counters);
+            drop(path);
+            self.pool.flush_thread_cache();
         }
     }
 

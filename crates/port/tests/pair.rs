@@ -393,3 +393,22 @@ fn queue_sizes() {
             .ends_with("expected a queue size that is a power of two from 2 to 32768, got 100")
     );
 }
+
+/// The control thread keeps no buffers for itself: with all that the rings do not hold, somebody else can send.
+#[test]
+fn control_threads_hoard_no_buffers() {
+    let (pool, path) = (pool(512), socket("hoard"));
+    let vhost = Device::parse(&format!("net_vhost_hoard,iface={path}")).unwrap();
+    let virtio = Device::parse(&format!("net_virtio_user_hoard,path={path}")).unwrap();
+    let vhost = open(&vhost, &config(&pool, 1, 0)).unwrap();
+    let virtio = open(&virtio, &config(&pool, 1, 128)).unwrap();
+    until_up(&[&vhost, &virtio]);
+    let mut out = vec![0; 512];
+    assert_eq!(pool.alloc_bulk(&mut out), 512 - 128);
+    pool.free_bulk(&out[..512 - 128]);
+    pool.flush_thread_cache();
+    virtio.close();
+    vhost.close();
+    assert_eq!(pool.alloc_bulk(&mut out), 512);
+    pool.free_bulk(&out);
+}

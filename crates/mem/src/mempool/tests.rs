@@ -50,6 +50,30 @@ fn thread_end_returns_cache() {
     assert!(lock(&pool.caches).is_empty());
 }
 
+/// What a thread keeps at hand is free, but nobody else's, until it gives it back.
+#[test]
+fn flushed_caches_are_anybodys() {
+    let pool = pool(600, 512);
+    let mut out = [0; 8];
+    assert_eq!(pool.alloc_bulk(&mut out), 8);
+    pool.free_bulk(&out);
+    let all_that_another_gets = || {
+        let theirs = pool.clone();
+        std::thread::spawn(move || {
+            let mut out = vec![0; 600];
+            let got = theirs.alloc_bulk(&mut out);
+            theirs.free_bulk(&out[..got]);
+            got
+        })
+        .join()
+        .unwrap()
+    };
+    assert!(all_that_another_gets() < 600);
+    pool.flush_thread_cache();
+    assert_eq!(all_that_another_gets(), 600);
+    assert_eq!(pool.free_count(), 600);
+}
+
 /// A buffer that is freed twice is found out in a debug build.
 #[test]
 #[cfg(debug_assertions)]
