@@ -397,7 +397,7 @@ fn attacks_leave_nothing_behind() {
     let all_closed = || {
         until("descriptors are as before", || {
             (open_files() == before).then_some(())
-        })
+        });
     };
     let attacker = scene.connect();
     scene.disconnect(attacker);
