@@ -1,0 +1,154 @@
+//! The data path: bursts in and out, by the one that has the queue.
+
+use std::sync::atomic::Ordering;
+
+use vring_mem::Burst;
+use vring_net::{Counters, Tally};
+use vring_ring::RingFault;
+
+use super::{Path, Queue, RxPath, RxQueue, TxPath, TxQueue};
+use crate::event::signal;
+use crate::owner::Owner;
+use crate::{PortError, PortEvent};
+
+impl<P: Path + ?Sized> Queue<P> {
+    #[inline(always)]
+    fn run(
+        &self,
+        who: Owner,
+        burst: &mut Burst,
+        f: impl FnOnce(&mut P, &mut Burst, &Counters) -> Result<Tally, RingFault>,
+    ) -> Result<usize, PortError> {
+        if self.owner.load(Ordering::Relaxed) != who.number() {
+            self.claim(who)?;
+        }
+        // SAFETY: an owner stays on its thread, and this one has the queue.
+        let Some(mut slot) = (unsafe { self.slot.try_lock() }) else {
+            return Ok(0);
+        };
+        let slot = &mut *slot;
+        let Some(path) = slot.path.as_deref_mut() else {
+            return self.idle();
+        };
+        match f(path, burst, &self.counters) {
+            Ok(tally) => {
+                self.counters.count(&tally);
+                if tally.notify
+                    && let Some(fd) = &slot.notify
+                {
+                    signal(&**fd);
+                }
+                Ok(tally.packets + tally.refused)
+            }
+            Err(fault) => {
+                path.abandon(&self.counters);
+                slot.path = None;
+                self.report(fault);
+                Ok(0)
+            }
+        }
+    }
+
+    /// Nothing attached: a link that is down moves nothing, a closed port is an error.
+    #[cold]
+    fn idle(&self) -> Result<usize, PortError> {
+        if self.is_closed() {
+            Err(PortError::Closed {
+                name: self.label.clone(),
+            })
+        } else {
+            Ok(0)
+        }
+    }
+
+    #[cold]
+    fn report(&self, fault: RingFault) {
+        if let Some(events) = self.events.upgrade() {
+            events.push(PortEvent::Error(PortError::Fault {
+                queue: self.label.clone(),
+                fault,
+            }));
+        }
+    }
+}
+impl RxQueue {
+    /// Appends received packets to the burst; how many. They belong to the burst's owner now. Zero when there are none, the link is down,
+    /// or the burst is full. Claims the queue if nobody has it.
+    ///
+    /// # Errors
+    /// [`PortError::QueueBusy`], [`PortError::Closed`].
+    #[inline]
+    pub fn burst(&self, who: Owner, burst: &mut Burst) -> Result<usize, PortError> {
+        self.run(who, burst, RxPath::rx)
+    }
+
+    /// Before sleeping on [`Queue::wake_fd`]: asks the peer to notify. True when packets came in meanwhile: poll, do not sleep.
+    ///
+    /// # Errors
+    /// [`PortError::QueueBusy`], [`PortError::Closed`].
+    pub fn arm(&self, who: Owner) -> Result<bool, PortError> {
+        self.claim(who)?;
+        self.wake.drain();
+        // SAFETY: as in run.
+        let pending = unsafe { self.slot.lock_as_owner() }
+            .path
+            .as_deref_mut()
+            .is_some_and(|path| path.want_wake(true));
+        Ok(pending || self.is_closed())
+    }
+
+    /// Whether nothing will ever come again: the capture is through. Known from the burst on that found no more.
+    ///
+    /// # Errors
+    /// [`PortError::QueueBusy`], [`PortError::Closed`].
+    pub fn finished(&self, who: Owner) -> Result<bool, PortError> {
+        self.claim(who)?;
+        // SAFETY: as in run.
+        let slot = unsafe { self.slot.lock_as_owner() };
+        Ok(slot.path.as_deref().is_some_and(RxPath::finished))
+    }
+
+    /// After sleeping: asks the peer not to notify, since we poll.
+    ///
+    /// # Errors
+    /// [`PortError::QueueBusy`], [`PortError::Closed`].
+    pub fn disarm(&self, who: Owner) -> Result<(), PortError> {
+        self.claim(who)?;
+        self.wake.drain();
+        // SAFETY: as in run.
+        if let Some(path) = unsafe { self.slot.lock_as_owner() }.path.as_deref_mut() {
+            path.want_wake(false);
+        }
+        Ok(())
+    }
+}
+
+impl TxQueue {
+    /// Sends from the front of the burst; how many were accepted. Those belong to the driver now; the rest moves to the front of the burst
+    /// and stays its owner's. Zero when the ring is full or the link is down. Claims the queue if nobody has it.
+    ///
+    /// # Errors
+    /// [`PortError::QueueBusy`], [`PortError::Closed`].
+    #[inline]
+    pub fn burst(&self, who: Owner, burst: &mut Burst) -> Result<usize, PortError> {
+        self.run(who, burst, TxPath::tx)
+    }
+
+    /// Gives back buffers of packets that are through, as far as the peer has said so.
+    ///
+    /// # Errors
+    /// [`PortError::QueueBusy`], [`PortError::Closed`].
+    pub fn reclaim(&self, who: Owner) -> Result<(), PortError> {
+        self.claim(who)?;
+        // SAFETY: as in run.
+        let mut slot = unsafe { self.slot.lock_as_owner() };
+        if let Some(path) = slot.path.as_deref_mut()
+            && let Err(fault) = path.reclaim()
+        {
+            path.abandon(&self.counters);
+            slot.path = None;
+            self.report(fault);
+        }
+        Ok(())
+    }
+}

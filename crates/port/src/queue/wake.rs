@@ -1,0 +1,73 @@
+//! How the user of a queue that sleeps is woken.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::event::epoll;
+
+use crate::PortError;
+use crate::event::{clear, eventfd, signal};
+
+/// A descriptor that is readable when it is worth to poll again. Its set changes with the peer; the descriptor never does.
+pub(super) struct Wake {
+    set: OwnedFd,
+    /// In the set: signalled by ourselves, when the link changes or the port is closed.
+    nudge: OwnedFd,
+    /// In the set: what the peer signals.
+    source: Mutex<Option<Arc<OwnedFd>>>,
+}
+
+impl Wake {
+    pub(super) fn new() -> Result<Self, PortError> {
+        let set = epoll::create(epoll::CreateFlags::CLOEXEC)
+            .map_err(|e| PortError::system("epoll_create", e))?;
+        let nudge = eventfd()?;
+        watch(&set, &nudge)?;
+        Ok(Self {
+            set,
+            nudge,
+            source: Mutex::default(),
+        })
+    }
+
+    /// What to sleep on.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.set.as_fd()
+    }
+
+    /// A peer signals on `source` from now on, or nobody does.
+    pub(super) fn set_source(&self, source: Option<Arc<OwnedFd>>) -> Result<(), PortError> {
+        let mut current = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(old) = current.take() {
+            let _already_gone = epoll::delete(&self.set, &*old);
+        }
+        if let Some(new) = source {
+            watch(&self.set, &*new)?;
+            *current = Some(new);
+        }
+        Ok(())
+    }
+
+    /// Wakes the user, if it sleeps.
+    pub(super) fn nudge(&self) {
+        signal(&self.nudge);
+    }
+
+    /// Takes the wake-ups that have come, so that the descriptor is not readable any more.
+    pub(super) fn drain(&self) {
+        clear(&self.nudge);
+        if let Some(source) = self
+            .source
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+        {
+            clear(&**source);
+        }
+    }
+}
+
+fn watch(set: &OwnedFd, fd: impl AsFd) -> Result<(), PortError> {
+    epoll::add(set, fd, epoll::EventData::new_u64(0), epoll::EventFlags::IN)
+        .map_err(|e| PortError::system("epoll_ctl", e))
+}
