@@ -271,7 +271,7 @@ export interface NewBurst {
   handle: number
   /** Packets that fit. */
   capacity: number
-  /** Its words: length, capacity, reserved up to 16, then the arrays of addresses, lengths and flags. */
+  /** Its words: length, capacity, reserved up to 16, then its seven arrays: see `vring_mem::burst`. */
   memory: ArrayBuffer
 }
 

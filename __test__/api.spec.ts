@@ -72,6 +72,50 @@ test('drop, truncate and moveTo keep the other packets and lose no buffer', (t) 
   t.throws(() => burst.moveTo(other, 0), { code: 'ERR_VRING_OUT_OF_RANGE' }, 'the target is full')
 })
 
+test('metadata stands where its flag says, and stays with its packet', (t) => {
+  using pool = new Mempool(options)
+  using burst = pool.createBurst(8)
+  using other = pool.createBurst(8)
+  for (let i = 0; i < 5; i++) burst.push(packet(60 + i))
+  burst.setVlan(1, 0xa064)
+  burst.setChecksumPartial(2, 34, 16)
+  burst.setLayers(3, PacketFlag.GsoUdpL4, 1400, 18, 40, 8)
+  burst.setSegmentation(4, PacketFlag.GsoUdp, 1, 2)
+  burst.setLayers(4, PacketFlag.GsoTcp6, 1440, 14, 40, 32)
+  burst.flags[4]! |= PacketFlag.Hash
+  burst.tag[4] = 5 << 16
+  burst.hash[4] = 0xdead_beef
+  burst.setVlan(4, 7)
+  const seen = (of: typeof burst, i: number): unknown[] => [
+    of.len[i]! - 60,
+    of.flags[i],
+    of.vlanOf(i),
+    of.hashOf(i),
+    of.hashTypeOf(i),
+  ]
+  const { Vlan, Hash, ChecksumPartial, GsoUdpL4, GsoTcp6 } = PacketFlag
+  const plain = [0, 0, undefined, undefined, 0]
+  const full = [4, GsoTcp6 | ChecksumPartial | Vlan | Hash, 7, 0xdead_beef, 5]
+  t.deepEqual(seen(burst, 0), plain)
+  t.deepEqual(seen(burst, 1), [1, Vlan, 0xa064, undefined, 0])
+  t.deepEqual([burst.flags[2], burst.csum[2]], [ChecksumPartial, 34 | (16 << 16)])
+  t.deepEqual(
+    [burst.flags[3], burst.csum[3], burst.gso[3]],
+    [GsoUdpL4 | ChecksumPartial, 58 | (6 << 16), 1400 | (66 << 16)],
+  )
+  t.deepEqual([burst.csum[4], burst.gso[4]], [54 | (16 << 16), 1440 | (86 << 16)])
+  t.deepEqual(seen(burst, 4), full)
+
+  burst.drop(1)
+  t.deepEqual(seen(burst, 1), full, 'the last one took its place')
+  burst.moveTo(other, 1)
+  t.deepEqual([other.csum[0], other.gso[0]], [54 | (16 << 16), 1440 | (86 << 16)])
+  t.deepEqual(seen(other, 0), full)
+  t.deepEqual([burst.flags[1], burst.gso[1]], [GsoUdpL4 | ChecksumPartial, 1400 | (66 << 16)])
+  other.clearMetadata(0)
+  t.deepEqual(seen(other, 0), [4, 0, undefined, undefined, 0])
+})
+
 test('push says no when the burst is full or the mempool empty, and changes nothing', (t) => {
   using pool = new Mempool({ count: 4, pages: '4K', cacheSize: 0 })
   using small = pool.createBurst(1)
@@ -102,6 +146,27 @@ test('net_ring gives back what was sent, in order, and txBurst leaves what it di
   t.deepEqual([rxPackets, txPackets, rxBytes, queues[0]!.packets], [8, 8, 508, 8])
   port.resetStats()
   t.is(port.stats().rxPackets, 0)
+})
+
+test('net_ring hands a packet on with its hash, and without one that another packet had', async (t) => {
+  using pool = new Mempool(options)
+  await using port = await Port.open('net_ring0', { mempool: pool })
+  const [tx, rx] = [port.txQueues[0]!, port.rxQueues[0]!]
+  using burst = pool.createBurst(4)
+  for (let round = 0; round < 3; round++) {
+    for (let i = 0; i < 3; i++) burst.push(packet(60))
+    burst.flags[round]! |= PacketFlag.Hash
+    burst.tag[round] = 2 << 16
+    burst.hash[round] = 0xffff_fff0 + round
+    t.is(tx.txBurst(burst), 3)
+    t.is(rx.rxBurst(burst), 3)
+    const expected = [0, 1, 2].map((i) => (i === round ? 0xffff_fff0 + round : undefined))
+    t.deepEqual(
+      [0, 1, 2].map((i) => burst.hashOf(i)),
+      expected,
+    )
+    burst.free()
+  }
 })
 
 test('typed options and device strings open the same port', async (t) => {

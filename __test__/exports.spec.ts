@@ -68,6 +68,7 @@ const TYPES = [
   'QueueToken',
   'ScriptContext',
   'Segment',
+  'SegmentationKind',
   'Stream',
   'StreamStats',
   'VringErrorCode',

@@ -13,11 +13,52 @@ const MAX_SEGMENTS = 256
 
 const functions = native.burstFunctions()
 
-/** Bits of {@link Burst.flags}. */
+/**
+ * Bits of {@link Burst.flags}. All but `Multi` say what the packet's words in {@link Burst.csum}, {@link Burst.gso}, {@link Burst.tag} and
+ * {@link Burst.hash} mean: without the bit, the word means nothing. What a packet asks for is done by the port that it is sent to, whether
+ * its device can do it or not.
+ */
 export const PacketFlag = {
   /** The packet has several segments: {@link Burst.segments} walks them. */
   Multi: 1,
+  /**
+   * The checksum of layer 4 holds only the sum of its pseudo header, and must be completed: {@link Burst.setChecksumPartial}. A received
+   * packet that has this bit can be sent on as it is.
+   */
+  ChecksumPartial: 0x2,
+  /** The checksum of layer 4 was verified. With neither this nor `ChecksumBad`, nobody looked. */
+  ChecksumGood: 0x4,
+  /** The checksum of layer 4 was verified, and is wrong. */
+  ChecksumBad: 0x8,
+  /** TCP over IPv4, to be cut: {@link Burst.setSegmentation}. */
+  GsoTcp4: 0x10,
+  /** TCP over IPv6, to be cut. */
+  GsoTcp6: 0x20,
+  /** UDP, to be cut into IP fragments (UFO). */
+  GsoUdp: 0x40,
+  /** UDP, to be cut into datagrams (USO). */
+  GsoUdpL4: 0x80,
+  /** With `GsoTcp4` or `GsoTcp6`: the flag CWR is set, in the first segment only. */
+  GsoEcn: 0x100,
+  /** The VLAN tag is not in the packet: {@link Burst.vlanOf}, {@link Burst.setVlan}. */
+  Vlan: 0x200,
+  /** The packet comes with its hash: {@link Burst.hashOf}. */
+  Hash: 0x400,
 } as const
+
+/** How a packet is to be cut: one of the bits of {@link PacketFlag} that begin with `Gso`. */
+export type SegmentationKind =
+  | typeof PacketFlag.GsoTcp4
+  | typeof PacketFlag.GsoTcp6
+  | typeof PacketFlag.GsoUdp
+  | typeof PacketFlag.GsoUdpL4
+
+const SEGMENTATION = PacketFlag.GsoTcp4 | PacketFlag.GsoTcp6 | PacketFlag.GsoUdp | PacketFlag.GsoUdpL4
+const TCP = PacketFlag.GsoTcp4 | PacketFlag.GsoTcp6
+const META = 0x7fe
+/** Where the checksum stands in a header of layer 4. */
+const TCP_CHECKSUM = 16
+const UDP_CHECKSUM = 6
 
 /** One contiguous piece of a packet. */
 export interface Segment {
@@ -47,6 +88,14 @@ export class Burst implements Disposable {
   readonly len: Uint32Array
   /** Bits of each packet: see {@link PacketFlag}. */
   readonly flags: Uint32Array
+  /** With `ChecksumPartial`: where in the packet what the checksum covers begins, and at `<< 16` how far behind that the checksum stands. */
+  readonly csum: Uint32Array
+  /** With one of `Gso…`: bytes of payload in each piece, and at `<< 16` the bytes of all headers up to and with layer 4. */
+  readonly gso: Uint32Array
+  /** With `Vlan`: the tag (priority, drop eligible, id). With `Hash`, at `<< 16`: the hash's type, `VIRTIO_NET_HASH_REPORT_…`. */
+  readonly tag: Uint32Array
+  /** With `Hash`: the receive-side scaling hash. */
+  readonly hash: Uint32Array
   /** The mempool that the packets live in. */
   readonly mempool: Mempool
   readonly #head: Uint32Array
@@ -66,6 +115,10 @@ export class Burst implements Disposable {
     this.addr = array(0)
     this.len = array(1)
     this.flags = array(2)
+    this.csum = array(3)
+    this.gso = array(4)
+    this.tag = array(5)
+    this.hash = array(6)
     this.#handle = handle
   }
 
@@ -120,10 +173,64 @@ export class Burst implements Disposable {
     }
     const end = target.length
     if (end >= target.capacity || target.#handle === CLOSED) target.#refuseMore()
-    target.#write(end, this.addr[i]!, this.len[i]!, this.flags[i]!)
+    target.#take(end, this, i)
     target.#head[0] = end + 1
-    this.#write(i, this.addr[last]!, this.len[last]!, this.flags[last]!)
+    this.#take(i, this, last)
     this.#head[0] = last
+  }
+
+  /**
+   * Asks for the checksum of packet `i` to be completed: it covers everything from byte `start` on and stands `offset` bytes behind that,
+   * where the sum of the pseudo header (not inverted: `pseudoHeader4`, `pseudoHeader6`) was written.
+   */
+  setChecksumPartial(i: number, start: number, offset: number): void {
+    this.csum[i] = (start & 0xffff) | (offset << 16)
+    this.flags[i]! |= PacketFlag.ChecksumPartial
+  }
+
+  /**
+   * Asks for packet `i` to be cut into packets with `size` bytes of payload each. All headers up to and with layer 4 are `headerLength` bytes;
+   * the checksum must be partial: {@link setChecksumPartial}.
+   */
+  setSegmentation(i: number, kind: SegmentationKind, size: number, headerLength: number): void {
+    this.gso[i] = (size & 0xffff) | (headerLength << 16)
+    this.flags[i] = (this.flags[i]! & ~SEGMENTATION) | kind
+  }
+
+  /**
+   * {@link setSegmentation} and {@link setChecksumPartial} from the lengths of the headers in bytes: Ethernet with its tags, IP with options or
+   * extensions, TCP or UDP (DPDK's `l2_len`, `l3_len`, `l4_len`, `tso_segsz`).
+   */
+  setLayers(i: number, kind: SegmentationKind, size: number, l2: number, l3: number, l4: number): void {
+    this.setChecksumPartial(i, l2 + l3, (kind & TCP) === 0 ? UDP_CHECKSUM : TCP_CHECKSUM)
+    this.setSegmentation(i, kind, size, l2 + l3 + l4)
+  }
+
+  /** Asks for packet `i` to be sent with a VLAN tag (0x8100): priority << 13 | drop eligible << 12 | id. */
+  setVlan(i: number, tci: number): void {
+    const type = (this.flags[i]! & PacketFlag.Hash) === 0 ? 0 : this.tag[i]! & 0xffff_0000
+    this.tag[i] = type | (tci & 0xffff)
+    this.flags[i]! |= PacketFlag.Vlan
+  }
+
+  /** The VLAN tag that was taken out of packet `i`, or is to be put in; undefined when there is none. A tag in the packet is not seen. */
+  vlanOf(i: number): number | undefined {
+    return (this.flags[i]! & PacketFlag.Vlan) === 0 ? undefined : this.tag[i]! & 0xffff
+  }
+
+  /** The hash that packet `i` came with; undefined when it came without. */
+  hashOf(i: number): number | undefined {
+    return (this.flags[i]! & PacketFlag.Hash) === 0 ? undefined : this.hash[i]!
+  }
+
+  /** What the hash of packet `i` was computed of, a `VIRTIO_NET_HASH_REPORT_…`: 0 is none, 1 IPv4, 2 TCPv4, 3 UDPv4, 4 IPv6, 5 TCPv6, 6 UDPv6. */
+  hashTypeOf(i: number): number {
+    return (this.flags[i]! & PacketFlag.Hash) === 0 ? 0 : this.tag[i]! >>> 16
+  }
+
+  /** Forgets all that packet `i` asks for or came with: for a packet whose headers were written anew. */
+  clearMetadata(i: number): void {
+    this.flags[i]! &= ~META
   }
 
   /**
@@ -208,6 +315,17 @@ export class Burst implements Disposable {
     this.addr[i] = addr
     this.len[i] = len
     this.flags[i] = flags
+  }
+
+  /** Entry `i` becomes entry `from` of `source`. The metadata is copied if there is any: its lines are not touched otherwise. */
+  #take(i: number, source: Burst, from: number): void {
+    const flags = source.flags[from]!
+    this.#write(i, source.addr[from]!, source.len[from]!, flags)
+    if ((flags & META) === 0) return
+    this.csum[i] = source.csum[from]!
+    this.gso[i] = source.gso[from]!
+    this.tag[i] = source.tag[from]!
+    this.hash[i] = source.hash[from]!
   }
 
   #refuseLong(length: number, most: number): never {

@@ -4,7 +4,7 @@
  * @module
  */
 export { version } from './binding.ts'
-export { Burst, PacketFlag, type Segment } from './burst.ts'
+export { Burst, PacketFlag, type Segment, type SegmentationKind } from './burst.ts'
 export {
   type DevargInfo,
   type Devargs,

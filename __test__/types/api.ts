@@ -8,6 +8,7 @@ import {
   Lcore,
   type LinkStatus,
   Mempool,
+  PacketFlag,
   Port,
   type PortOptions,
   type PortStats,
@@ -45,6 +46,13 @@ burst.length = 0
 // @ts-expect-error the array itself is not replaced
 burst.addr = new Uint32Array(1)
 burst.addr[0] = 1
+for (const words of [burst.csum, burst.gso, burst.tag, burst.hash]) exact<Equal<typeof words, Uint32Array>>()
+burst.setSegmentation(0, PacketFlag.GsoTcp4, 1448, 66)
+burst.setLayers(0, PacketFlag.GsoUdpL4, 1400, 14, 20, 8)
+// @ts-expect-error a bit that is no way to cut a packet
+burst.setSegmentation(0, PacketFlag.Vlan, 1448, 66)
+exact<Equal<ReturnType<typeof burst.vlanOf>, number | undefined>>()
+exact<Equal<ReturnType<typeof burst.hashOf>, number | undefined>>()
 
 const port = await Port.open('net_ring0', { mempool })
 exact<Equal<typeof port, Port>>()

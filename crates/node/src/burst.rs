@@ -139,7 +139,7 @@ pub struct NewBurst<'env> {
     pub handle: u32,
     /// Packets that fit.
     pub capacity: u32,
-    /// Its words: length, capacity, reserved up to 16, then the arrays of addresses, lengths and flags.
+    /// Its words: length, capacity, reserved up to 16, then its seven arrays: see `vring_mem::burst`.
     #[napi(ts_type = "ArrayBuffer")]
     pub memory: Unknown<'env>,
 }
@@ -266,10 +266,9 @@ impl Callable for Drop1 {
             if index >= len {
                 return Ok(0);
             }
-            let (addrs, lens, flags) = burst.arrays_mut();
+            let (addrs, _, flags) = burst.packets();
             held.pool.free_packet(addrs[index], flags[index]);
-            (addrs[index], lens[index], flags[index]) =
-                (addrs[len - 1], lens[len - 1], flags[len - 1]);
+            burst.move_down(len - 1, len, index);
             burst.set_len(len - 1);
             Ok(1)
         })

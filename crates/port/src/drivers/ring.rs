@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use vring_mem::burst::Packet;
 use vring_mem::{Burst, Mempool};
 use vring_net::{Counters, DropReason, Tally};
 use vring_ring::RingFault;
@@ -170,9 +171,9 @@ impl Driver for RingDriver {
 #[derive(Debug, Default)]
 struct Index(AtomicUsize);
 
-/// Address, length and flags of packets, from one producer to one consumer.
+/// Packets with their metadata, from one producer to one consumer.
 struct PacketRing {
-    slots: Box<[UnsafeCell<[u32; 3]>]>,
+    slots: Box<[UnsafeCell<Packet>]>,
     /// Written by the producer.
     tail: Index,
     /// Written by the consumer.
@@ -188,7 +189,7 @@ unsafe impl Sync for PacketRing {}
 
 impl PacketRing {
     fn new(size: usize) -> Result<Self, PortError> {
-        let slots = (0..size).map(|_| UnsafeCell::new([0; 3])).collect();
+        let slots = (0..size).map(|_| UnsafeCell::default()).collect();
         let wake = Arc::new(eventfd()?);
         Ok(Self {
             slots,
@@ -201,7 +202,7 @@ impl PacketRing {
 
     /// Takes packets of the burst from the front: how many, and their bytes.
     fn push(&self, burst: &Burst) -> (usize, u64) {
-        let (addrs, lens, flags) = burst.packets();
+        let (addrs, lens, _) = burst.packets();
         let tail = self.tail.0.load(Ordering::Relaxed);
         // Acquire, against the consumer's releasing store: it has read the slots below.
         let used = tail.wrapping_sub(self.head.0.load(Ordering::Acquire));
@@ -209,7 +210,7 @@ impl PacketRing {
         for i in 0..count {
             let slot = &self.slots[tail.wrapping_add(i) & (self.slots.len() - 1)];
             // SAFETY: between head + size and tail: the consumer does not look here until tail is stored.
-            unsafe { slot.get().write([addrs[i], lens[i], flags[i]]) };
+            unsafe { slot.get().write(burst.packet(i)) };
         }
         // Release, against the consumer's acquiring load: the slots are written.
         self.tail
@@ -224,14 +225,13 @@ impl PacketRing {
         let filled = self.tail.0.load(Ordering::Acquire).wrapping_sub(head);
         let first = burst.len();
         let count = filled.min(burst.capacity() - first);
-        let (addrs, lens, flags) = burst.arrays_mut();
         let mut bytes = 0;
         for i in 0..count {
             let slot = &self.slots[head.wrapping_add(i) & (self.slots.len() - 1)];
             // SAFETY: between head and tail: the producer does not write here until head is stored.
-            let [addr, len, flag] = unsafe { slot.get().read() };
-            (addrs[first + i], lens[first + i], flags[first + i]) = (addr, len, flag);
-            bytes += u64::from(len);
+            let packet = unsafe { slot.get().read() };
+            burst.set_packet(first + i, &packet);
+            bytes += u64::from(packet.len);
         }
         self.head
             .0
@@ -312,20 +312,14 @@ fn drop_bad(pool: &Arc<Mempool>, burst: &mut Burst, counters: &Counters) -> usiz
     let Some(first_bad) = (0..addrs.len()).find(|&i| !good(i)) else {
         return 0;
     };
-    let kept: Vec<_> = (first_bad..addrs.len())
-        .filter(|&i| good(i))
-        .map(|i| (addrs[i], lens[i], flags[i]))
-        .collect();
-    let bad: Vec<_> = (first_bad..addrs.len())
-        .filter(|&i| !good(i))
-        .map(|i| (addrs[i], flags[i]))
-        .collect();
-    burst.set_len(first_bad);
-    for (addr, len, flag) in kept {
-        burst.push(addr, len, flag);
+    let (kept, bad): (Vec<_>, Vec<_>) = (first_bad..addrs.len()).partition(|&i| good(i));
+    let kept: Vec<_> = kept.into_iter().map(|i| burst.packet(i)).collect();
+    for &i in &bad {
+        pool.free_packet(addrs[i], flags[i]);
     }
-    for &(addr, flag) in &bad {
-        pool.free_packet(addr, flag);
+    burst.set_len(first_bad);
+    for packet in &kept {
+        burst.push_packet(packet);
     }
     counters.drop(DropReason::TxBadPacket, bad.len() as u64);
     bad.len()
