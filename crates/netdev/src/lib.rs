@@ -1,0 +1,26 @@
+//! The kernel's network devices, for ports that exchange packets with the kernel: taps, macvtaps and packet sockets, and what
+//! rtnetlink says about a link and does to it.
+//!
+//! Everything here is control path. A device is opened in a [`Namespace`], which may be another than the process's; the process
+//! itself never changes its own. Descriptors are owned and close with their owner.
+
+mod error;
+mod given;
+mod macvtap;
+mod monitor;
+mod namespace;
+mod netlink;
+mod packet;
+mod sys;
+mod tap;
+#[cfg(test)]
+mod tests;
+
+pub use error::NetdevError;
+pub use given::{Given, check as check_given};
+pub use macvtap::Macvtap;
+pub use monitor::{LinkChange, LinkMonitor};
+pub use namespace::Namespace;
+pub use netlink::{Link, Netlink};
+pub use packet::{Fanout, PacketSocket, Reception};
+pub use tap::{Offloads, Tap, TapConfig};

@@ -1,0 +1,191 @@
+//! Packet sockets: frames of a device that the kernel keeps using itself.
+
+use std::ffi::c_int;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+use crate::sys;
+use crate::{Namespace, NetdevError, Netlink};
+
+/// How the kernel spreads frames over the sockets of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fanout {
+    /// By flow.
+    Hash,
+    /// One after the other.
+    RoundRobin,
+}
+
+/// What a socket receives besides frames to its device's own address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reception {
+    /// Frames to all addresses.
+    Promiscuous,
+    /// Frames to all multicast addresses.
+    AllMulticast,
+}
+
+/// A raw packet socket, bound to one device. It never blocks.
+#[derive(Debug)]
+pub struct PacketSocket {
+    socket: OwnedFd,
+    index: u32,
+}
+
+impl AsFd for PacketSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl PacketSocket {
+    /// Opens a socket that receives nothing yet: options come first, then [`PacketSocket::bind`].
+    ///
+    /// # Errors
+    /// [`NetdevError::NotPermitted`] without `CAP_NET_RAW`, [`NetdevError::NoSuchDevice`].
+    pub fn open(namespace: &Namespace, name: &str) -> Result<Self, NetdevError> {
+        let index = Netlink::open(namespace)?.link(name)?.index;
+        // Protocol 0: a socket for all protocols would hold frames of all devices until it is bound.
+        let socket = namespace
+            .run(|| {
+                rustix::net::socket_with(
+                    AddressFamily::PACKET,
+                    SocketType::RAW,
+                    SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+                    None,
+                )
+            })?
+            .map_err(|errno| {
+                NetdevError::of(
+                    format!("opening a packet socket for {name}"),
+                    errno,
+                    "CAP_NET_RAW",
+                )
+            })?;
+        Ok(Self { socket, index })
+    }
+
+    /// Receives from now on.
+    ///
+    /// # Errors
+    /// [`NetdevError::System`]; `ENODEV` when the device went away meanwhile.
+    pub fn bind(&self) -> Result<(), NetdevError> {
+        sys::bind_packet(&self.socket, self.index).map_err(|e| self.failed("binding", e))
+    }
+
+    /// The number of its device.
+    #[must_use]
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Sends past the device's queueing discipline: a full device refuses instead of queueing.
+    ///
+    /// # Errors
+    /// [`NetdevError::System`].
+    pub fn bypass_qdisc(&self) -> Result<(), NetdevError> {
+        self.set(libc::PACKET_QDISC_BYPASS, 1)
+    }
+
+    /// Does not receive what this machine sends through the device.
+    ///
+    /// # Errors
+    /// [`NetdevError::System`]; kernels before 4.20 have no such option.
+    pub fn ignore_outgoing(&self) -> Result<(), NetdevError> {
+        const PACKET_IGNORE_OUTGOING: c_int = 23;
+        self.set(PACKET_IGNORE_OUTGOING, 1)
+    }
+
+    /// Frames come and go behind a virtio-net header of that many bytes. False when this kernel knows no header of that length: before
+    /// Linux 6.6 there is only the one of 10 bytes.
+    ///
+    /// # Errors
+    /// [`NetdevError::System`].
+    pub fn set_header(&self, size: u8) -> Result<bool, NetdevError> {
+        const PACKET_VNET_HDR_SZ: c_int = 24;
+        match sys::set_packet_option(self.as_fd(), PACKET_VNET_HDR_SZ, c_int::from(size)) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOPROTOOPT) if size == 10 => {
+                self.set(libc::PACKET_VNET_HDR, 1).map(|()| true)
+            }
+            Err(Errno::NOPROTOOPT | Errno::INVAL) => Ok(false),
+            Err(errno) => Err(self.failed("setting the header's size", errno)),
+        }
+    }
+
+    /// Shares the frames of the device with the other sockets of the group, by that rule. After [`PacketSocket::bind`].
+    ///
+    /// # Errors
+    /// [`NetdevError::System`].
+    pub fn join(&self, group: u16, fanout: Fanout) -> Result<(), NetdevError> {
+        let kind = match fanout {
+            Fanout::Hash => libc::PACKET_FANOUT_HASH | libc::PACKET_FANOUT_FLAG_DEFRAG,
+            Fanout::RoundRobin => libc::PACKET_FANOUT_LB,
+        };
+        #[expect(
+            clippy::cast_possible_wrap,
+            reason = "the kernel takes it apart as bits"
+        )]
+        let value = (u32::from(group) | kind << 16) as c_int;
+        self.set(libc::PACKET_FANOUT, value)
+    }
+
+    /// Has the device receive more for as long as the socket lives; other users of the device are not disturbed.
+    ///
+    /// # Errors
+    /// [`NetdevError::System`].
+    pub fn set_reception(&self, what: Reception, on: bool) -> Result<(), NetdevError> {
+        let kind = match what {
+            Reception::Promiscuous => libc::PACKET_MR_PROMISC,
+            Reception::AllMulticast => libc::PACKET_MR_ALLMULTI,
+        };
+        let request = libc::packet_mreq {
+            mr_ifindex: i32::try_from(self.index).unwrap_or(0),
+            mr_type: u16::try_from(kind).unwrap_or(0),
+            mr_alen: 0,
+            mr_address: [0; 8],
+        };
+        let option = if on {
+            libc::PACKET_ADD_MEMBERSHIP
+        } else {
+            libc::PACKET_DROP_MEMBERSHIP
+        };
+        sys::set_packet_option(self.as_fd(), option, request)
+            .map_err(|errno| self.failed("setting what it receives", errno))
+    }
+
+    /// Frames that the kernel dropped since the last call, for want of room.
+    ///
+    /// # Errors
+    /// [`NetdevError::System`].
+    pub fn take_drops(&self) -> Result<u32, NetdevError> {
+        let [_, drops, _] = sys::packet_statistics(self.as_fd())
+            .map_err(|errno| self.failed("reading its counters", errno))?;
+        Ok(drops)
+    }
+
+    /// Gives the descriptor away.
+    #[must_use]
+    pub fn into_fd(self) -> OwnedFd {
+        self.socket
+    }
+
+    /// Sets an option that is a number.
+    ///
+    /// # Errors
+    /// [`NetdevError::System`].
+    pub fn set(&self, option: c_int, value: c_int) -> Result<(), NetdevError> {
+        sys::set_packet_option(self.as_fd(), option, value)
+            .map_err(|errno| self.failed("setting an option", errno))
+    }
+
+    fn failed(&self, what: &str, errno: Errno) -> NetdevError {
+        NetdevError::of(
+            format!("packet socket of device {}: {what}", self.index),
+            errno,
+            "CAP_NET_RAW",
+        )
+    }
+}
