@@ -312,6 +312,10 @@ export interface PortRequest {
   txDesc: number
   /** Largest payload of a frame. */
   mtu: number
+  /** Offloads of packets that come in, by name. */
+  rxOffloads: Array<string>
+  /** Offloads of packets that go out, by name. */
+  txOffloads: Array<string>
 }
 
 /** A queue's counters since the last reset. */

@@ -66,11 +66,13 @@ const TYPES = [
   'QueueConfig',
   'QueueStats',
   'QueueToken',
+  'RxOffload',
   'ScriptContext',
   'Segment',
   'SegmentationKind',
   'Stream',
   'StreamStats',
+  'TxOffload',
   'VringErrorCode',
   'WaitOptions',
 ]

@@ -37,6 +37,8 @@ export {
   type PortEvents,
   type PortInfo,
   type QueueConfig,
+  type RxOffload,
+  type TxOffload,
   type WaitOptions,
 } from './port.ts'
 export { type QueueToken, RxQueue, TxQueue } from './queue.ts'

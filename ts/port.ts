@@ -22,7 +22,23 @@ export interface QueueConfig {
   readonly txDesc?: number
   /** Largest payload of an Ethernet frame in bytes, 68 to 9728; default 1500. */
   readonly mtu?: number
+  /**
+   * What is to be done to packets that come in; default nothing. The driver has its peer do as much of it as it can, the rest is done in
+   * software. `lro` needs a device that does it.
+   */
+  readonly rxOffloads?: readonly RxOffload[]
+  /**
+   * What packets that go out may ask for by their flags; default nothing. The driver negotiates it where it can; whatever a packet asks for
+   * that its driver cannot is done in software, with or without this.
+   */
+  readonly txOffloads?: readonly TxOffload[]
 }
+
+/** Offloads of packets that come in, by ethdev's names. */
+export type RxOffload = 'checksum' | 'lro' | 'vlan-strip' | 'vlan-filter' | 'rss-hash' | 'scatter'
+
+/** Offloads of packets that go out, by ethdev's names; `udp-tso` is the cutting of UDP into datagrams (USO). */
+export type TxOffload = 'checksum' | 'tcp-tso' | 'udp-tso' | 'vlan-insert' | 'multi-segs'
 
 /** The state of a link. */
 export interface LinkStatus {
@@ -83,7 +99,8 @@ const linkStatus = ({ up, speed }: { up: boolean; speed: number }): LinkStatus =
 
 function portRequest(config: QueueConfig): PortRequest {
   const { rxQueues = 1, txQueues = 1, rxDesc = 0, txDesc = 0, mtu = 1500 } = config
-  return { rxQueues, txQueues, rxDesc, txDesc, mtu }
+  const { rxOffloads = [], txOffloads = [] } = config
+  return { rxQueues, txQueues, rxDesc, txDesc, mtu, rxOffloads: [...rxOffloads], txOffloads: [...txOffloads] }
 }
 
 /**

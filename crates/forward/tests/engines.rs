@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use vring_forward::{Engine, EngineOptions, Lcore, Stream, StreamStats};
 use vring_mem::{Burst, Mempool, MempoolConfig, Pages};
-use vring_port::{Device, Owner, Port, PortConfig, open};
+use vring_port::{Device, Offloads, Owner, Port, PortConfig, open};
 
 fn pool() -> Arc<Mempool> {
     Mempool::new(&MempoolConfig {
@@ -23,6 +23,7 @@ fn port(pool: &Arc<Mempool>, device: &str) -> Port {
         rx_desc: 0,
         tx_desc: 0,
         mtu: 1500,
+        offloads: Offloads::NONE,
     };
     open(&Device::parse(device).unwrap(), &config).unwrap()
 }

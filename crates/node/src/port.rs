@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use napi::Env;
 use napi::bindgen_prelude::{ClassInstance, Either, Object};
 use napi_derive::napi;
-use vring_port::{Device, LinkStatus, Port, PortConfig, PortEvent};
+use vring_port::{
+    Device, LinkStatus, Offloads, Port, PortConfig, PortEvent, RxOffloads, TxOffloads,
+};
 
 use crate::devargs::{DeviceRequest, device};
-use crate::error::{Failure, Result, failure, internal};
+use crate::error::{Failure, Result, coded, failure, internal};
 use crate::isolate;
 use crate::mempool::MempoolHandle;
 use crate::poll::Waiter;
@@ -63,6 +65,10 @@ pub struct PortRequest {
     pub tx_desc: f64,
     /// Largest payload of a frame.
     pub mtu: f64,
+    /// Offloads of packets that come in, by name.
+    pub rx_offloads: Vec<String>,
+    /// Offloads of packets that go out, by name.
+    pub tx_offloads: Vec<String>,
 }
 
 fn u16_of(what: &str, value: f64) -> Result<u16> {
@@ -78,6 +84,15 @@ fn u16_of(what: &str, value: f64) -> Result<u16> {
         "ERR_VRING_OUT_OF_RANGE",
         format!("expected {what} to be a whole number from 0 to 65535, got {value}"),
     ))
+}
+
+fn offloads(rx: &[String], tx: &[String]) -> Result<Offloads> {
+    let rx = rx.iter().map(|name| RxOffloads::from_ethdev(name));
+    let tx = tx.iter().map(|name| TxOffloads::from_ethdev(name));
+    Ok(Offloads {
+        rx: rx.collect::<std::result::Result<_, _>>().map_err(coded)?,
+        tx: tx.collect::<std::result::Result<_, _>>().map_err(coded)?,
+    })
 }
 
 /// The link.
@@ -199,6 +214,7 @@ pub fn open_port<'env>(
         rx_desc: u16_of("rxDesc", config.rx_desc)?,
         tx_desc: u16_of("txDesc", config.tx_desc)?,
         mtu: u16_of("mtu", config.mtu)?,
+        offloads: offloads(&config.rx_offloads, &config.tx_offloads)?,
     };
     let seat = Seat::take(&device.name);
     let (deferred, promise) = env.create_deferred().map_err(internal)?;

@@ -1,6 +1,6 @@
 //! Device arguments in DPDK's form: `net_vhost0,iface=/tmp/s0,queues=2`.
 
-use crate::PortError;
+use crate::{Offloads, PortError};
 
 /// One argument that a driver knows.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +22,8 @@ pub struct DriverInfo {
     pub help: &'static str,
     /// Its arguments.
     pub args: &'static [DevargInfo],
+    /// What its devices do to packets themselves, where the peer can. Software does the rest.
+    pub offloads: Offloads,
 }
 
 /// A device as somebody asked for it.
@@ -245,6 +247,7 @@ pub static DRIVERS: &[DriverInfo] = &[
             "indirect": "0: no indirect descriptors; default 1",
             "cq": "accepted as in DPDK; without meaning on vhost-user, which has no control queue",
         },
+        offloads: Offloads::NONE,
     },
     DriverInfo {
         name: "net_vhost",
@@ -259,6 +262,7 @@ pub static DRIVERS: &[DriverInfo] = &[
             "event_idx": "0: do not offer EVENT_IDX; default 1",
             "indirect": "0: do not offer indirect descriptors; default 1",
         },
+        offloads: Offloads::NONE,
     },
     DriverInfo {
         name: "net_pcap",
@@ -269,6 +273,7 @@ pub static DRIVERS: &[DriverInfo] = &[
             "tx_pcap": "file to transmit to, pcapng if it ends so, else pcap; once for each transmit queue",
             "infinite_rx": "1: begin again at the end of the file; default 0",
         },
+        offloads: Offloads::NONE,
     },
     DriverInfo {
         name: "net_null",
@@ -279,6 +284,7 @@ pub static DRIVERS: &[DriverInfo] = &[
             "copy": "1: write and read the bytes; default 0",
             "no-rx": "1: receive nothing; default 0",
         },
+        offloads: Offloads::NONE,
     },
     DriverInfo {
         name: "net_ring",
@@ -288,6 +294,7 @@ pub static DRIVERS: &[DriverInfo] = &[
             "size": "packets that a ring holds, a power of two from 2 to 65536; default 1024",
             "peer": "name of another net_ring port: its transmit queues are our receive queues, and the other way round",
         },
+        offloads: Offloads::NONE,
     },
 ];
 

@@ -67,6 +67,26 @@ pub enum PortError {
         /// What came.
         got: u16,
     },
+    /// No such offload.
+    #[error("expected {what} offloads of {known}, got '{got}'")]
+    UnknownOffload {
+        /// Receive or transmit.
+        what: &'static str,
+        /// What came.
+        got: String,
+        /// What there is.
+        known: String,
+    },
+    /// Neither the device nor the software can do it.
+    #[error("{name}: {what} is not supported: {why}")]
+    NotSupported {
+        /// The port.
+        name: String,
+        /// What was asked for.
+        what: String,
+        /// Why not, and what to do.
+        why: String,
+    },
     /// A ring cannot have that many descriptors.
     #[error("{name}: expected a queue size that is a power of two from 2 to 32768, got {got}")]
     QueueSize {
@@ -178,6 +198,8 @@ impl PortError {
             Self::BadDevarg { .. } => "ERR_VRING_BAD_DEVARG",
             Self::MissingDevarg { .. } => "ERR_VRING_MISSING_DEVARG",
             Self::Queues { .. } | Self::Mtu { .. } => "ERR_VRING_OUT_OF_RANGE",
+            Self::UnknownOffload { .. } => "ERR_VRING_OFFLOAD",
+            Self::NotSupported { .. } => "ERR_VRING_NOT_SUPPORTED",
             Self::QueueSize { .. } => "ERR_VRING_QUEUE_SIZE",
             Self::QueueBusy { .. } => "ERR_VRING_QUEUE_BUSY",
             Self::Closed { .. } => "ERR_VRING_CLOSED",

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use vring_mem::Mempool;
 
 use crate::drivers::Name;
+use crate::offload::Offloads;
 use crate::queue::Queue;
 use crate::{EventQueue, LinkStatus, PortError, PortEvent, RxQueue, TxQueue};
 
@@ -25,6 +26,8 @@ pub struct PortConfig {
     pub tx_desc: u16,
     /// Largest payload of an Ethernet frame, 68 to 9728.
     pub mtu: u16,
+    /// What is to be done to packets: the drivers negotiate as much of it as they can, the rest is done in software.
+    pub offloads: Offloads,
 }
 
 /// What a port is. Strings for people and scripts that print them.

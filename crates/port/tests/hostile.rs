@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, eventfd};
 use vring_mem::{Burst, Mempool, MempoolConfig, Pages};
 use vring_peer::{INDIRECT, Ram, RawDesc, RawRing, WRITE};
-use vring_port::{Device, Owner, Port, PortConfig, PortError, PortEvent, open};
+use vring_port::{Device, Offloads, Owner, Port, PortConfig, PortError, PortEvent, open};
 use vring_ring::RingFault;
 use vring_vhost::{Frontend, FrontendRegion, ProtocolFeatures, VringAddresses, socket};
 
@@ -46,6 +46,7 @@ fn open_port(args: &str, pool: &Arc<Mempool>) -> Port {
         rx_desc: 0,
         tx_desc: 0,
         mtu: 1500,
+        offloads: Offloads::NONE,
     };
     open(&Device::parse(args).unwrap(), &config).unwrap()
 }

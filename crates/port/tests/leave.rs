@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use vring_mem::{Mempool, MempoolConfig, Pages};
-use vring_port::{Device, PortConfig, open};
+use vring_port::{Device, Offloads, PortConfig, open};
 use vring_vhost::{
     BackendConfig, BackendHandler, BackendServer, ProtocolFeatures, SocketRole, VhostError,
     VringConfig,
@@ -73,6 +73,7 @@ fn closing_takes_leave() {
             rx_desc: 0,
             tx_desc: 0,
             mtu: 1500,
+            offloads: Offloads::NONE,
         },
     )
     .unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vring_mem::{Burst, Mempool, MempoolConfig, Pages};
-use vring_port::{Device, Owner, Port, PortConfig, PortError, open};
+use vring_port::{Device, Offloads, Owner, Port, PortConfig, PortError, open};
 
 fn pool(count: usize) -> Arc<Mempool> {
     Mempool::new(&MempoolConfig {
@@ -23,6 +23,7 @@ fn config(pool: &Arc<Mempool>, queues: u16, desc: u16) -> PortConfig {
         rx_desc: desc,
         tx_desc: desc,
         mtu: 1500,
+        offloads: Offloads::NONE,
     }
 }
 

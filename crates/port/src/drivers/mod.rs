@@ -15,7 +15,7 @@ use vring_net::Features;
 use vring_vhost::SocketRole;
 
 use crate::port::{Driver, Shared};
-use crate::{Device, Port, PortConfig, PortError};
+use crate::{Device, Offloads, Port, PortConfig, PortError};
 
 /// Most queues of one direction.
 pub(crate) const MAX_QUEUES: u16 = 128;
@@ -34,6 +34,7 @@ pub fn open(device: &Device, config: &PortConfig) -> Result<Port, PortError> {
             got: config.mtu.into(),
         });
     }
+    check_offloads(device, config.offloads)?;
     let (shared, driver) = match device.driver.name {
         "net_null" => null::open(device, config),
         "net_pcap" => pcap::open(device, config),
@@ -43,6 +44,21 @@ pub fn open(device: &Device, config: &PortConfig) -> Result<Port, PortError> {
         other => unreachable!("{other} stands in the table of drivers"),
     }?;
     Ok(Port::new(shared, driver, config.mtu, reserved))
+}
+
+/// Nothing is agreed to that nobody does.
+fn check_offloads(device: &Device, wanted: Offloads) -> Result<(), PortError> {
+    let can = Offloads::ALWAYS.union(device.driver.offloads);
+    let cannot = wanted.difference(can);
+    if cannot == Offloads::NONE {
+        return Ok(());
+    }
+    let can = can.names().join(", ");
+    Err(PortError::NotSupported {
+        name: device.name.clone(),
+        what: format!("the offload {}", cannot.names().join(", ")),
+        why: format!("{} can do {can}", device.driver.name),
+    })
 }
 
 /// What opening a driver gives.

@@ -8,7 +8,7 @@ use vring_ring::RingFault;
 
 use super::{MAX_QUEUES, Opened, check_queues, random_mac};
 use crate::port::{Driver, Shared};
-use crate::queue::{Path, RxPath, TxPath};
+use crate::queue::{Mode, Path, RxPath, TxPath};
 use crate::{Device, LinkStatus, PortConfig, PortInfo};
 
 struct Null {
@@ -74,7 +74,15 @@ struct NullPath {
     copy: bool,
 }
 
-impl Path for NullPath {}
+impl Path for NullPath {
+    fn mode(&self) -> Mode {
+        if self.copy {
+            Mode::new("bytes", "copy=1: the bytes of a packet are written")
+        } else {
+            Mode::new("addresses", "copy=0: the bytes of a packet are left alone")
+        }
+    }
+}
 
 impl RxPath for NullPath {
     fn rx(&mut self, burst: &mut Burst, counters: &Counters) -> Result<Tally, RingFault> {

@@ -15,7 +15,7 @@ use vring_ring::RingFault;
 use super::{MAX_QUEUES, Opened, check_queues, random_mac};
 use crate::event::eventfd;
 use crate::port::{Driver, Shared};
-use crate::queue::{Path, RxPath, TxPath};
+use crate::queue::{DescStatus, Mode, Path, RxPath, TxPath};
 use crate::{Device, LinkStatus, PortConfig, PortError, PortInfo};
 
 /// The open ports of this driver, for a peer that comes later.
@@ -240,9 +240,24 @@ impl PacketRing {
         (count, bytes)
     }
 
+    fn size(&self) -> u32 {
+        u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Packets in it.
+    fn filled(&self) -> u32 {
+        let tail = self.tail.0.load(Ordering::Acquire);
+        let filled = tail.wrapping_sub(self.head.0.load(Ordering::Acquire));
+        u32::try_from(filled).unwrap_or(u32::MAX)
+    }
+
     fn is_empty(&self) -> bool {
         self.tail.0.load(Ordering::Acquire) == self.head.0.load(Ordering::Relaxed)
     }
+}
+
+fn packet_ring_mode() -> Mode {
+    Mode::new("addresses", "both ends share a mempool: nothing is copied")
 }
 
 struct RingRx {
@@ -257,6 +272,26 @@ impl Path for RingRx {
             counters.drop(DropReason::RxUnread, burst.len() as u64);
             self.pool.free_burst(&mut burst);
         }
+    }
+
+    fn mode(&self) -> Mode {
+        packet_ring_mode()
+    }
+
+    fn size(&self) -> u32 {
+        self.ring.size()
+    }
+
+    fn desc_status(&mut self, offset: u32) -> Option<DescStatus> {
+        Some(if offset < self.ring.filled() {
+            DescStatus::Done
+        } else {
+            DescStatus::Available
+        })
+    }
+
+    fn used_count(&mut self) -> Option<u32> {
+        Some(self.ring.filled())
     }
 }
 
@@ -284,7 +319,28 @@ struct RingTx {
     ring: Arc<PacketRing>,
 }
 
-impl Path for RingTx {}
+impl Path for RingTx {
+    fn mode(&self) -> Mode {
+        packet_ring_mode()
+    }
+
+    fn size(&self) -> u32 {
+        self.ring.size()
+    }
+
+    fn desc_status(&mut self, offset: u32) -> Option<DescStatus> {
+        let free = self.ring.size() - self.ring.filled();
+        Some(if offset < free {
+            DescStatus::Done
+        } else {
+            DescStatus::Available
+        })
+    }
+
+    fn used_count(&mut self) -> Option<u32> {
+        Some(self.ring.filled())
+    }
+}
 
 impl TxPath for RingTx {
     fn tx(&mut self, burst: &mut Burst, counters: &Counters) -> Result<Tally, RingFault> {

@@ -17,7 +17,7 @@ use crate::lock::PollLock;
 use crate::owner::{NOBODY, Owner, Ticket};
 use crate::{EventQueue, PortError};
 
-pub use path::{Path, RxPath, TxPath};
+pub use path::{DescStatus, Mode, Path, RxPath, TxPath};
 pub use stats::QueueStats;
 use wake::Wake;
 

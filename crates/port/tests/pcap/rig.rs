@@ -14,7 +14,7 @@ use pcap_file::{DataLink, Endianness, TsResolution};
 use vring_mem::burst::flags;
 use vring_mem::mempool::{NO_SEG, Segment};
 use vring_mem::{Burst, Mempool, MempoolConfig, Pages};
-use vring_port::{Device, Owner, Port, PortConfig, PortError, PortEvent, open};
+use vring_port::{Device, Offloads, Owner, Port, PortConfig, PortError, PortEvent, open};
 
 /// A directory of its own, gone at the end.
 pub struct Dir(PathBuf);
@@ -70,6 +70,7 @@ pub fn try_port(
         rx_desc: 0,
         tx_desc: 0,
         mtu: 1500,
+        offloads: Offloads::NONE,
     };
     open(&Device::new(&name, args.collect()).unwrap(), &config)
 }

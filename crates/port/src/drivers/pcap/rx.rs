@@ -13,7 +13,7 @@ use vring_ring::RingFault;
 use super::MAX_PACKET;
 use super::read::{Capture, Record};
 use crate::port::Shared;
-use crate::queue::{Path, RxPath};
+use crate::queue::{Mode, Path, RxPath};
 use crate::{EventQueue, PortError, PortEvent};
 
 /// See the module.
@@ -178,7 +178,15 @@ fn fill(pool: &Mempool, addr: u32, data: &[u8]) {
     unsafe { vring_mem::copy::copy(pool.ptr(addr), data.as_ptr(), len) };
 }
 
-impl Path for PcapRx {}
+impl Path for PcapRx {
+    fn mode(&self) -> Mode {
+        if self.infinite {
+            Mode::new("capture, again and again", "infinite_rx=1")
+        } else {
+            Mode::new("capture, once", "infinite_rx=0")
+        }
+    }
+}
 
 impl RxPath for PcapRx {
     fn rx(&mut self, burst: &mut Burst, counters: &Counters) -> Result<Tally, RingFault> {

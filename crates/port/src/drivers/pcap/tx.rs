@@ -21,7 +21,7 @@ use vring_ring::RingFault;
 
 use super::MAX_PACKET;
 use crate::port::Shared;
-use crate::queue::{Path, TxPath};
+use crate::queue::{Mode, Path, TxPath};
 use crate::{EventQueue, PortError, PortEvent};
 
 /// Bytes that are written at once at most, and the longest packet fits with what stands around it.
@@ -258,7 +258,14 @@ fn block_size(len: u32) -> u32 {
     32 + len.next_multiple_of(4)
 }
 
-impl Path for PcapTx {}
+impl Path for PcapTx {
+    fn mode(&self) -> Mode {
+        match self.format {
+            Format::Pcap => Mode::new("pcap", "the file's name does not end in .pcapng"),
+            Format::PcapNg => Mode::new("pcapng", "the file's name ends so"),
+        }
+    }
+}
 
 impl TxPath for PcapTx {
     fn tx(&mut self, burst: &mut Burst, counters: &Counters) -> Result<Tally, RingFault> {
@@ -301,7 +308,11 @@ impl NoFile {
     }
 }
 
-impl Path for NoFile {}
+impl Path for NoFile {
+    fn mode(&self) -> Mode {
+        Mode::new("drop", "there is no tx_pcap=")
+    }
+}
 
 impl TxPath for NoFile {
     fn tx(&mut self, burst: &mut Burst, counters: &Counters) -> Result<Tally, RingFault> {
