@@ -29,7 +29,7 @@ export interface PortStats {
    * its sender; the field is there because testpmd's table has it.
    */
   readonly rxMissed: number
-  /** Packets that came and could not be received: the drops `rx_…`, but for `rx_unhandled`. */
+  /** Packets that came and could not be received: the drops `rx_…`, but for `rx_unhandled` and `rx_filtered`. */
   readonly rxErrors: number
   /** Times that no buffer of the mempool was free for a waiting packet: a number of moments, not of packets. */
   readonly rxNombuf: number
@@ -65,8 +65,8 @@ function addDrops(queues: readonly QueueStats[]): Drops {
   return total
 }
 
-/** Drops of packets that were received, or sent, all the same: they are among those. */
-const COUNTED: ReadonlySet<string> = new Set(['rx_unhandled', 'tx_unconfirmed'])
+/** Drops that are no errors: of packets that were received, or sent, all the same, and of those that nobody wanted. */
+const COUNTED: ReadonlySet<string> = new Set(['rx_unhandled', 'rx_filtered', 'tx_unconfirmed'])
 
 /** Adds the queues of a port up. */
 export function portStats(

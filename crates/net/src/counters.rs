@@ -14,6 +14,10 @@ pub enum DropReason {
     RxTruncated,
     /// Received into the ring, but the port went down before anyone took it.
     RxUnread,
+    /// What its header says of checksums and segments cannot be true of the packet.
+    RxBadOffload,
+    /// The application does not want packets to that address, or of that VLAN.
+    RxFiltered,
     /// Received and handed out, but neither sent nor freed by the script that had it.
     RxUnhandled,
     /// What stands in the burst does not fit its mempool: a script's mistake.
@@ -30,11 +34,13 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::RxRunt,
         Self::RxOversize,
         Self::RxTruncated,
         Self::RxUnread,
+        Self::RxBadOffload,
+        Self::RxFiltered,
         Self::RxUnhandled,
         Self::TxBadPacket,
         Self::TxTooBig,
@@ -51,6 +57,8 @@ impl DropReason {
             Self::RxOversize => "rx_oversize",
             Self::RxTruncated => "rx_truncated",
             Self::RxUnread => "rx_unread",
+            Self::RxBadOffload => "rx_bad_offload",
+            Self::RxFiltered => "rx_filtered",
             Self::RxUnhandled => "rx_unhandled",
             Self::TxBadPacket => "tx_bad_packet",
             Self::TxTooBig => "tx_too_big",
@@ -152,4 +160,14 @@ pub struct Tally {
     pub bytes: u64,
     /// The peer asked to be notified.
     pub notify: bool,
+}
+
+impl Tally {
+    /// Adds what another burst did.
+    pub fn add(&mut self, other: &Self) {
+        self.packets += other.packets;
+        self.refused += other.refused;
+        self.bytes += other.bytes;
+        self.notify |= other.notify;
+    }
 }

@@ -9,6 +9,7 @@ pub mod device;
 pub mod driver;
 pub mod features;
 mod header;
+pub mod soft;
 
 pub use counters::{Counters, DropReason, Tally};
 pub use features::Features;

@@ -1,0 +1,27 @@
+//! What a path cannot do itself, done in software: checksums, VLAN tags, segmentation, filters, hashes.
+//!
+//! [`SoftTx`] stands before a transmit path and [`SoftRx`] behind a receive path, whatever the driver. Both work on a burst's metadata
+//! ([`vring_mem::burst::flags`]): what a packet asks for and the path does not take is done here.
+//!
+//! The bytes of a packet may lie in memory that a peer can write. Headers are therefore copied once, checked as a copy and used as a copy; a
+//! payload that changes meanwhile harms its own checksum only. Nothing is read or written outside of the packet's own segments.
+
+mod bytes;
+mod csum;
+mod filter;
+mod gso;
+mod headers;
+mod rx;
+mod toeplitz;
+mod tx;
+mod vlan;
+
+pub use filter::VlanSet;
+pub use rx::{Checksum, Filtered, RxConfig, SoftRx};
+pub use toeplitz::{HashReport, HashTypes, RssConfig, Toeplitz};
+pub use tx::{Lower, SoftTx};
+
+pub(crate) use bytes::View;
+
+#[cfg(test)]
+mod testing;
