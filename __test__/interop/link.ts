@@ -31,6 +31,8 @@ export interface LinkOptions {
   readonly theirOthers?: readonly string[]
   readonly pool?: MempoolOptions
   readonly peer?: Partial<TestpmdOptions>
+  /** Who has the other end: DPDK's program (default), or ours where DPDK lacks what is asked for. */
+  readonly program?: 'dpdk' | 'vring'
 }
 
 /** The device strings of both sides. */
@@ -74,7 +76,8 @@ export class Link implements AsyncDisposable {
     const port = await Port.open(our, { mempool: pool, rxQueues: queues, txQueues: queues })
     try {
       const vdevs = [their, ...(link.theirOthers ?? [])]
-      const dpdk = await Testpmd.dpdk({ vdevs, rxq: queues, txq: queues, ...link.peer })
+      const peer = { vdevs, rxq: queues, txq: queues, ...link.peer }
+      const dpdk = await (link.program === 'vring' ? Testpmd.vring(peer) : Testpmd.dpdk(peer))
       const made = new Link(folder, pool, port, dpdk)
       await port.waitForLink(true, { timeout: LIMIT })
       await dpdk.waitForLink()
