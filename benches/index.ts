@@ -1,11 +1,13 @@
-/** `npm run bench [-- micro | dpdk [options]]`: the micro-benchmarks, the comparison with `dpdk-testpmd`, or both. */
+/** `npm run bench [-- micro | dpdk | paths [options]]`: the micro-benchmarks, the comparisons with `dpdk-testpmd`, or all. */
 import { dpdk } from './dpdk.ts'
 import { micro } from './micro.ts'
+import { paths } from './paths.ts'
 
 const [which, ...rest] = process.argv.slice(2)
-if (which === undefined || which === 'micro') await micro()
-if (which === undefined || which === 'dpdk') await dpdk(rest)
-if (which !== undefined && which !== 'micro' && which !== 'dpdk') {
-  console.error(`expected micro, dpdk or nothing, got '${which}'`)
+const all = { micro, dpdk: () => dpdk(rest), paths: () => paths(rest) }
+if (which === undefined) for (const run of Object.values(all)) await run()
+else if (Object.hasOwn(all, which)) await all[which as keyof typeof all]()
+else {
+  console.error(`expected ${Object.keys(all).join(', ')} or nothing, got '${which}'`)
   process.exitCode = 2
 }

@@ -34,6 +34,8 @@ export interface TestpmdOptions {
   readonly args?: readonly string[]
   /** MiB of memory, default 512. */
   readonly memory?: number
+  /** Hugepages of 2 MiB instead of ordinary pages. They must have been reserved. */
+  readonly huge?: boolean
   /** What each step may take, in milliseconds. Default 60 s: the peers share two polling cores with everything else. */
   readonly timeout?: number
   readonly env?: Readonly<Record<string, string>>
@@ -45,8 +47,9 @@ function ealArguments(options: TestpmdOptions, prefix: string): string[] {
   const cpus = allowedCpus()
   const forward = options.cpus ?? [cpus.at(-1) ?? 0]
   const lcores = [`0@(${cpus.join(',')})`, ...forward.map((cpu, i) => `${i + 1}@${cpu}`)]
+  const pages = options.huge === true ? ['--single-file-segments'] : ['--no-huge']
   return [
-    ...['--no-huge', '-m', String(options.memory ?? 512), '--no-pci', '--no-telemetry'],
+    ...[...pages, '-m', String(options.memory ?? 512), '--no-pci', '--no-telemetry'],
     ...['--lcores', lcores.join(','), '--main-lcore', '0', '--file-prefix', prefix],
     ...options.vdevs.flatMap((vdev) => ['--vdev', vdev]),
     ...(options.eal ?? []),
@@ -77,6 +80,13 @@ function testpmdArguments(options: TestpmdOptions): string[] {
   ]
 }
 
+/** A mount of hugepages that nobody else sees, and that is gone with the program: DPDK wants one. */
+const hugepageMount = [
+  ...['unshare', '--mount', '--propagation', 'private', 'sh', '-c'],
+  'mkdir -p /dev/hugepages && mount -t hugetlbfs -o pagesize=2M none /dev/hugepages && exec "$@"',
+  'sh',
+]
+
 /** The user `nobody`, for everything that must work without privileges: `needs(test, 'unprivileged')`. */
 export const unprivileged = {
   uid: 65534,
@@ -92,7 +102,15 @@ export class Testpmd implements AsyncDisposable {
     started += 1
     const prefix = `vring-${process.pid}-${started}`
     const eal = ealArguments(options, prefix)
-    const argv = [...(options.wrapper ?? []), ...program, ...eal, '--', ...testpmdArguments(options)]
+    const mount = options.huge === true ? hugepageMount : []
+    const argv = [
+      ...mount,
+      ...(options.wrapper ?? []),
+      ...program,
+      ...eal,
+      '--',
+      ...testpmdArguments(options),
+    ]
     this.terminal = new Terminal(name, argv, { env: options.env ?? {} })
     // DPDK never removes the folder of its run-time files.
     this.#runtime = join(options.env?.['XDG_RUNTIME_DIR'] ?? '/var/run', 'dpdk', prefix)

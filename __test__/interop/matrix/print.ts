@@ -25,7 +25,9 @@ const unknown = asked.filter((word) => !Object.hasOwn(words, word))
 if (unknown.length > 0) {
   const known = Object.keys(words).join(' ')
   const help = asked.includes('--help') || asked.includes('-h')
-  console.error(`usage: npm run interop -- [word…]\nRuns the cells that all words hold for; without any, all ${cells.length}.\nwords: ${known}`)
+  console.error(
+    `usage: npm run interop -- [word…]\nRuns the cells that all words hold for; without any, all ${cells.length}.\nwords: ${known}`,
+  )
   process.exit(help ? 0 : 2)
 }
 const chosen = cells.filter((cell) => asked.every((word) => words[word]!(cell)))
@@ -42,7 +44,8 @@ const columns = [
 ] as const
 
 const widths = columns.map(([name, of]) => Math.max(name.length, ...cells.map((cell) => of(cell).length)))
-const line = (texts: readonly string[]): string => texts.map((text, i) => text.padEnd(widths[i] ?? 0)).join('  ')
+const line = (texts: readonly string[]): string =>
+  texts.map((text, i) => text.padEnd(widths[i] ?? 0)).join('  ')
 console.log(`${line(columns.map(([name]) => name))}      packets   Mpps  result`)
 
 const noDpdk = missing('dpdk')

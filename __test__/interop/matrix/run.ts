@@ -80,7 +80,11 @@ export async function runCell(cell: Cell): Promise<CellReport> {
   checkFeatures(link, cell)
   const whole = await content(link)
   const round = await circulate(link)
-  assert.deepEqual(await link.end(), { missing: 0, code: 0 }, 'buffers that are missing, and the exit code of the peer')
+  assert.deepEqual(
+    await link.end(),
+    { missing: 0, code: 0 },
+    'buffers that are missing, and the exit code of the peer',
+  )
   return {
     packets: whole.packets + round.packets,
     bytes: whole.bytes + 64 * round.packets,
