@@ -1,5 +1,6 @@
 //! `net_virtio_user`: the virtio driver on a vhost-user back end.
 
+mod rings;
 mod session;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -190,8 +191,7 @@ impl Link {
             });
         }
         // Whether it took leave or died, the back end has let go of the rings: the buffers in them are ours again.
-        self.shared.rx.iter().for_each(|queue| queue.detach());
-        self.shared.tx.iter().for_each(|queue| queue.detach());
+        rings::detach(&self.shared);
     }
 
     fn tell(&mut self, error: PortError) {

@@ -4,17 +4,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use vring_mem::{Pages, Region};
-use vring_net::driver::DriverMemory;
-use vring_net::{Features, HeaderLayout, MAX_HEADER};
-use vring_ring::SplitLayout;
-use vring_ring::split::SplitDriver;
-use vring_vhost::{Frontend, FrontendRegion, ProtocolFeatures, VhostError, VringAddresses};
+use vring_net::Features;
+use vring_vhost::{Frontend, FrontendRegion, ProtocolFeatures, VhostError};
 
 use super::Options;
+use super::rings::{Rings, detach, device_address};
 use crate::PortError;
-use crate::drivers::paths::{driver_rx, driver_tx, ring_features};
-use crate::event::eventfd;
 use crate::port::Shared;
 
 /// Device status bits (virtio 1.2, 2.1).
@@ -37,16 +32,6 @@ pub(super) struct Session {
     rings: u16,
 }
 
-/// One ring while it is set up.
-struct Ring {
-    index: u16,
-    size: u16,
-    offset: usize,
-    layout: SplitLayout,
-    kick: Arc<OwnedFd>,
-    call: Arc<OwnedFd>,
-}
-
 impl Session {
     /// Brings the device up and attaches the port's queues.
     pub(super) fn start(
@@ -61,19 +46,12 @@ impl Session {
         };
         let mut frontend = Frontend::new(socket).with_stop(stop.clone());
         let features = negotiate(&mut frontend, options)?;
-        let rings = plan(options)?;
-        let spare = rings
-            .last()
-            .map_or(0, |ring| ring.offset + ring.layout.total);
-        let region = Region::create("vring-rings", spare + MAX_HEADER, Pages::Base)?;
-        set_up(&mut frontend, features, &rings, &region, shared).map_err(vhost)?;
-        attach(&rings, &region, spare, features, shared)?;
-        start_rings(&mut frontend, features, &rings, &region, options)
+        let rings = Rings::new(options, features)?;
+        set_up(&mut frontend, features, &rings, shared).map_err(vhost)?;
+        rings.attach(shared)?;
+        start_rings(&mut frontend, features, &rings, options)
             .map_err(vhost)
-            .inspect_err(|_| {
-                shared.rx.iter().for_each(|queue| queue.detach());
-                shared.tx.iter().for_each(|queue| queue.detach());
-            })?;
+            .inspect_err(|_| detach(shared))?;
         Ok(Self {
             frontend,
             features,
@@ -161,38 +139,11 @@ fn negotiate(frontend: &mut Frontend, options: &Options) -> Result<Features, Por
     Ok(features)
 }
 
-/// Where each ring lies, and its eventfds.
-fn plan(options: &Options) -> Result<Vec<Ring>, PortError> {
-    let mut offset = 0;
-    (0..2 * options.pairs)
-        .map(|index| {
-            let transmits = index % 2 == 1;
-            let size = if transmits {
-                options.tx_size
-            } else {
-                options.rx_size
-            };
-            let layout = SplitLayout::new(size, transmits);
-            let ring = Ring {
-                index,
-                size,
-                offset,
-                layout,
-                kick: Arc::new(eventfd()?),
-                call: Arc::new(eventfd()?),
-            };
-            offset = (offset + layout.total).next_multiple_of(4096);
-            Ok(ring)
-        })
-        .collect()
-}
-
 /// All that comes before the rings: call descriptors, features, memory.
 fn set_up(
     frontend: &mut Frontend,
     features: Features,
-    rings: &[Ring],
-    region: &Region,
+    rings: &Rings,
     shared: &Shared,
 ) -> Result<(), VhostError> {
     let status = frontend
@@ -202,14 +153,14 @@ fn set_up(
         frontend.set_status(0)?;
         frontend.set_status(ACKNOWLEDGE | DRIVER)?;
     }
-    for ring in rings {
+    for ring in &rings.rings {
         frontend.set_vring_call(ring_u8(ring.index), Some(ring.call.as_fd()))?;
     }
     frontend.set_features(features.bits())?;
     if status {
         frontend.set_status(ACKNOWLEDGE | DRIVER | FEATURES_OK)?;
     }
-    let regions = [&**shared.pool.region(), region].map(|region| FrontendRegion {
+    let regions = [&**shared.pool.region(), &*rings.region].map(|region| FrontendRegion {
         guest_addr: device_address(region),
         user_addr: device_address(region),
         size: region.len() as u64,
@@ -219,67 +170,20 @@ fn set_up(
     frontend.share_memory(&regions)
 }
 
-/// Makes the driver's halves and gives them to the port's queues. Rings without a queue stay empty.
-fn attach(
-    rings: &[Ring],
-    region: &Arc<Region>,
-    spare: usize,
-    features: Features,
-    shared: &Shared,
-) -> Result<(), PortError> {
-    let layout = HeaderLayout::of(features);
-    let memory = DriverMemory {
-        pool: shared.pool.clone(),
-        device_base: device_address(shared.pool.region()),
-    };
-    for ring in rings {
-        let base = device_address(region);
-        let driver = SplitDriver::new(
-            region,
-            ring.offset,
-            base,
-            ring.size,
-            &ring.layout,
-            ring_features(features),
-        );
-        let pair = usize::from(ring.index / 2);
-        if ring.index % 2 == 1 {
-            if let Some(queue) = shared.tx.get(pair) {
-                let path = driver_tx(driver, memory.clone(), layout, base + spare as u64);
-                queue.attach(path, Some(ring.kick.clone()));
-            }
-        } else if let Some(queue) = shared.rx.get(pair) {
-            queue.set_wake_source(Some(ring.call.clone()))?;
-            queue.attach(
-                driver_rx(driver, memory.clone(), layout),
-                Some(ring.kick.clone()),
-            );
-        }
-    }
-    Ok(())
-}
-
 fn start_rings(
     frontend: &mut Frontend,
     features: Features,
-    rings: &[Ring],
-    region: &Region,
+    rings: &Rings,
     options: &Options,
 ) -> Result<(), VhostError> {
-    for ring in rings {
-        let at = device_address(region) + ring.offset as u64;
+    for ring in &rings.rings {
         frontend.set_vring_num(ring.index, ring.size.into())?;
         frontend.set_vring_base(ring.index, 0)?;
-        let addresses = VringAddresses {
-            desc: at + ring.layout.desc as u64,
-            avail: at + ring.layout.avail as u64,
-            used: at + ring.layout.used as u64,
-        };
-        frontend.set_vring_addr(ring.index, addresses)?;
+        frontend.set_vring_addr(ring.index, rings.addresses(ring))?;
         frontend.set_vring_kick(ring_u8(ring.index), Some(ring.kick.as_fd()))?;
     }
     if features.contains(Features::PROTOCOL_FEATURES) {
-        for ring in rings {
+        for ring in &rings.rings {
             frontend.set_vring_enable(ring.index, true)?;
         }
     }
@@ -291,11 +195,6 @@ fn start_rings(
         frontend.set_status(ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK)?;
     }
     Ok(())
-}
-
-/// The back end knows our memory by the addresses that it has here, as DPDK's do: a pointer is all that a descriptor needs.
-fn device_address(region: &Region) -> u64 {
-    region.base() as u64
 }
 
 /// vhost-user numbers the rings of descriptors that come with file descriptors in 8 bits; there are at most 256 rings.

@@ -1,0 +1,127 @@
+//! The rings of a port: where they lie, and the driver's halves that its queues get. The same for every back end.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use vring_mem::{Pages, Region};
+use vring_net::driver::DriverMemory;
+use vring_net::{Features, HeaderLayout, MAX_HEADER};
+use vring_ring::SplitLayout;
+use vring_ring::split::SplitDriver;
+use vring_vhost::VringAddresses;
+
+use super::Options;
+use crate::PortError;
+use crate::drivers::paths::{driver_rx, driver_tx, ring_features};
+use crate::event::eventfd;
+use crate::port::Shared;
+
+/// See the module. One region has them all, and behind them a header of zeros for packets without headroom.
+pub(super) struct Rings {
+    pub(super) region: Arc<Region>,
+    pub(super) rings: Vec<Ring>,
+    spare_header: usize,
+    features: Features,
+}
+
+/// One ring: even ones receive, odd ones transmit.
+pub(super) struct Ring {
+    pub(super) index: u16,
+    /// Descriptors.
+    pub(super) size: u16,
+    /// Written to when buffers were added.
+    pub(super) kick: Arc<OwnedFd>,
+    /// Readable when buffers were used.
+    pub(super) call: Arc<OwnedFd>,
+    offset: usize,
+    layout: SplitLayout,
+}
+
+impl Rings {
+    /// Rings for the features that were agreed on, of zeros.
+    pub(super) fn new(options: &Options, features: Features) -> Result<Self, PortError> {
+        let mut offset = 0;
+        let rings: Vec<Ring> = (0..2 * options.pairs)
+            .map(|index| {
+                let transmits = index % 2 == 1;
+                let size = if transmits {
+                    options.tx_size
+                } else {
+                    options.rx_size
+                };
+                let layout = SplitLayout::new(size, transmits);
+                let ring = Ring {
+                    index,
+                    size,
+                    kick: Arc::new(eventfd()?),
+                    call: Arc::new(eventfd()?),
+                    offset,
+                    layout,
+                };
+                offset = (offset + layout.total).next_multiple_of(4096);
+                Ok(ring)
+            })
+            .collect::<Result<_, PortError>>()?;
+        let region = Region::create("vring-rings", offset + MAX_HEADER, Pages::Base)?;
+        Ok(Self {
+            region,
+            rings,
+            spare_header: offset,
+            features,
+        })
+    }
+
+    /// Where the areas of a ring are, as the back end knows them.
+    pub(super) fn addresses(&self, ring: &Ring) -> VringAddresses {
+        let at = device_address(&self.region) + ring.offset as u64;
+        VringAddresses {
+            desc: at + ring.layout.desc as u64,
+            avail: at + ring.layout.avail as u64,
+            used: at + ring.layout.used as u64,
+        }
+    }
+
+    /// Makes the driver's halves and gives them to the port's queues. Rings without a queue stay empty.
+    pub(super) fn attach(&self, shared: &Shared) -> Result<(), PortError> {
+        let layout = HeaderLayout::of(self.features);
+        let base = device_address(&self.region);
+        let memory = DriverMemory {
+            pool: shared.pool.clone(),
+            device_base: device_address(shared.pool.region()),
+        };
+        for ring in &self.rings {
+            let driver = SplitDriver::new(
+                &self.region,
+                ring.offset,
+                base,
+                ring.size,
+                &ring.layout,
+                ring_features(self.features),
+            );
+            let pair = usize::from(ring.index / 2);
+            if ring.index % 2 == 1 {
+                if let Some(queue) = shared.tx.get(pair) {
+                    let spare = base + self.spare_header as u64;
+                    let path = driver_tx(driver, memory.clone(), layout, spare);
+                    queue.attach(path, Some(ring.kick.clone()));
+                }
+            } else if let Some(queue) = shared.rx.get(pair) {
+                queue.set_wake_source(Some(ring.call.clone()))?;
+                let path = driver_rx(driver, memory.clone(), layout);
+                queue.attach(path, Some(ring.kick.clone()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes the driver's halves away: the buffers in the rings are ours again. Only when the back end has let go of them.
+pub(super) fn detach(shared: &Shared) {
+    shared.rx.iter().for_each(|queue| queue.detach());
+    shared.tx.iter().for_each(|queue| queue.detach());
+}
+
+/// The back end knows our memory by the addresses that it has here, as DPDK's do: a pointer is all that a descriptor needs.
+pub(super) fn device_address(region: &Region) -> u64 {
+    region.base() as u64
+}
