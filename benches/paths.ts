@@ -38,19 +38,19 @@ const variants: readonly Variant[] = [
   },
 ]
 
-const scenarios: readonly Scenario[] = variants.flatMap(({ name, args, ...dpdkOnly }) =>
-  SIZES.map((size) => ({
-    name,
-    counted: 'vhost' as const,
-    vhost: { forward: 'io' as const },
-    user: { forward: 'io' as const },
-    txFirst: 8,
-    userArgs: args,
-    ...dpdkOnly,
-    size,
-    goal: 0.9,
-  })),
-)
+const scenario = ({ name, args, ...dpdkOnly }: Variant, size: number): Scenario => ({
+  name,
+  counted: 'vhost',
+  vhost: { forward: 'io' },
+  user: { forward: 'io' },
+  txFirst: 8,
+  userArgs: args,
+  ...dpdkOnly,
+  size,
+  goal: 0.9,
+})
+
+const scenarios = variants.flatMap((variant) => SIZES.map((size) => scenario(variant, size)))
 
 /** Runs them, prints a table and writes `bench-results/paths.json`. */
 export const paths = (argv: readonly string[]): Promise<void> => compare('paths', scenarios, argv)
