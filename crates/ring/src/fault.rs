@@ -13,6 +13,14 @@ pub enum RingFault {
         /// Descriptors of the ring.
         size: u16,
     },
+    /// A packed ring is to be taken up where it has no descriptor.
+    #[error("expected a base inside a ring of {size} descriptors, got {base:#x}")]
+    Base {
+        /// Slots and wrap counters, in vhost-user's packing.
+        base: u32,
+        /// Descriptors of the ring.
+        size: u16,
+    },
     /// A descriptor that the ring does not have.
     #[error("expected a descriptor below {size}, got {index}")]
     DescIndex {

@@ -1,15 +1,20 @@
 //! Virtqueues, the driver's half and the device's half, in bursts. No I/O, no port, no system call.
 //!
-//! Written after the virtio specification 1.2, chapters 2.6 (virtqueues) and 2.7 (split virtqueues). The two traits are the seam between a
+//! Written after the virtio specification 1.2, chapters 2.6 (virtqueues), 2.7 (split) and 2.8 (packed). The two traits are the seam between a
 //! ring's format and what is carried over it: code above is generic over them and compiled once per format.
 //!
 //! The memory of a ring is shared with a peer that may be hostile. It is read by relaxed or acquiring atomic loads into locals, then checked,
 //! then used; whatever this side needs to remember lies in private memory.
 
 mod fault;
+mod indirect;
 mod layout;
+pub mod packed;
+mod shadow;
 mod shared;
 pub mod split;
+#[cfg(test)]
+mod tests;
 
 pub use fault::RingFault;
 pub use layout::{MAX_SPLIT_SIZE, SplitLayout, check_split_size};
@@ -22,7 +27,7 @@ compile_error!(
 );
 
 bitflags::bitflags! {
-    /// `flags` of a descriptor (2.7.5).
+    /// `flags` of a descriptor (2.7.5, 2.8.1).
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct DescFlags: u16 {
         /// Goes on in `next`.
@@ -43,7 +48,7 @@ pub struct Desc {
     pub len: u32,
     /// See [`DescFlags`]; may hold unknown bits.
     pub flags: DescFlags,
-    /// The descriptor that follows, with [`DescFlags::NEXT`].
+    /// The descriptor that follows, with [`DescFlags::NEXT`]. In a packed ring that is the next one.
     pub next: u16,
 }
 
@@ -104,11 +109,6 @@ pub trait DriverRing: Send {
     /// # Errors
     /// The device's index makes no sense.
     fn used_ready(&mut self, wanted: usize) -> Result<usize, RingFault>;
-    /// The used chain `nth` from the front, below what `used_ready` said. It stays in the ring.
-    ///
-    /// # Errors
-    /// The device named a chain that it does not have.
-    fn peek_used(&self, nth: usize) -> Result<Used, RingFault>;
     /// Takes the first used chain.
     ///
     /// # Errors

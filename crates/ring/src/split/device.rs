@@ -6,12 +6,9 @@ use std::sync::atomic::{Ordering, fence};
 use vring_mem::copy::prefetch_read;
 use vring_mem::guest::GuestMemory;
 
+use crate::indirect::{table_desc, table_len};
 use crate::shared::{SUPPRESS, SplitRing, load_desc, need_event};
 use crate::{Desc, DescFlags, DeviceRing, Head, RingFault, RingFeatures};
-
-/// Most descriptors of an indirect table. The specification allows as many as the ring has; drivers with small rings use more, so the bound is
-/// a fixed one.
-const MAX_INDIRECT: u32 = 1024;
 
 /// See the module. Indexes run freely through all of 16 bits and are masked where they meet the ring.
 #[derive(Debug)]
@@ -65,24 +62,11 @@ impl SplitDevice {
         memory: &GuestMemory,
         each: &mut dyn FnMut(Desc) -> Result<(), RingFault>,
     ) -> Result<(), RingFault> {
-        let count = table.len / 16;
-        let whole = table.len.is_multiple_of(16) && (1..=MAX_INDIRECT).contains(&count);
-        if !self.features.indirect || !whole || table.flags.contains(DescFlags::NEXT) {
-            return Err(RingFault::Indirect { len: table.len });
-        }
+        let count = table_len(table, self.features)?;
         let mut index = 0;
         for _ in 0..count {
-            let addr = table.addr.wrapping_add(16 * u64::from(index));
-            let bad = RingFault::Address { addr, len: 16 };
-            let at = memory
-                .translate(addr, 16)
-                .filter(|at| at.cast::<u64>().is_aligned())
-                .ok_or(bad)?;
             // SAFETY: 16 bytes of guest memory, aligned; memory is borrowed, so it stays mapped.
-            let desc = unsafe { load_desc(at.as_ptr().cast()) };
-            if desc.flags.contains(DescFlags::INDIRECT) {
-                return Err(RingFault::Indirect { len: desc.len });
-            }
+            let desc = table_desc(table, index, memory, |at| unsafe { load_desc(at) })?;
             each(desc)?;
             if !desc.flags.contains(DescFlags::NEXT) {
                 return Ok(());

@@ -7,8 +7,8 @@ use std::sync::atomic::{Ordering, fence};
 use vring_mem::Region;
 use vring_mem::copy::prefetch_write;
 
-use super::shadow::{CHAIN, FreeList, MAX_CHAIN, NO_TOKEN, Shadow};
 use crate::layout::INDIRECT_DESCS;
+use crate::shadow::{CHAIN, FreeList, MAX_CHAIN, NO_TOKEN, Shadow};
 use crate::shared::{SUPPRESS, SplitRing, need_event, store_desc};
 use crate::{Desc, DescFlags, DriverRing, Piece, RingFault, RingFeatures, SplitLayout, Used};
 
@@ -70,15 +70,7 @@ impl SplitDriver {
         // SAFETY: the layout's parts are aligned and inside the region, and _region keeps it mapped.
         let ring =
             unsafe { SplitRing::new(at(layout.desc), at(layout.avail), at(layout.used), size) };
-        let shadow = vec![
-            Shadow {
-                token: NO_TOKEN,
-                count: 0,
-                next: 0
-            };
-            usize::from(size)
-        ]
-        .into_boxed_slice();
+        let shadow = vec![Shadow::FREE; usize::from(size)].into_boxed_slice();
         let mut driver = Self {
             ring,
             free: FreeList::new(size),
@@ -211,18 +203,10 @@ impl SplitDriver {
     }
 
     #[inline(always)]
-    fn used_at(&self, nth: usize) -> Result<(u16, Used), RingFault> {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "takes the element apart; nth is below the ring's size"
-        )]
-        let (id, len) = {
-            let elem = self
-                .ring
-                .used_elem(self.used_idx.wrapping_add(nth as u16))
-                .0;
-            (elem as u32, (elem >> 32) as u32)
-        };
+    fn first_used(&self) -> Result<(u16, Used), RingFault> {
+        let elem = self.ring.used_elem(self.used_idx).0;
+        #[expect(clippy::cast_possible_truncation, reason = "takes the element apart")]
+        let (id, len) = (elem as u32, (elem >> 32) as u32);
         // Ids beyond the ring and ids that are not in flight are both lies (2.7.8).
         match self.shadow.get(id as usize) {
             #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
@@ -279,11 +263,7 @@ impl DriverRing for SplitDriver {
                 next: 0,
             },
         );
-        self.shadow[usize::from(head)] = Shadow {
-            token,
-            count: 1,
-            next: 0,
-        };
+        self.shadow[usize::from(head)] = Shadow::single(token);
         self.offer(head);
     }
 
@@ -311,11 +291,7 @@ impl DriverRing for SplitDriver {
                     next: 0,
                 },
             );
-            shadow[usize::from(id)] = Shadow {
-                token,
-                count: 1,
-                next: 0,
-            };
+            shadow[usize::from(id)] = Shadow::single(token);
             #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
             ring.update_avail_entry(first.wrapping_add(nth as u16), id);
         }
@@ -396,13 +372,8 @@ impl DriverRing for SplitDriver {
     }
 
     #[inline(always)]
-    fn peek_used(&self, nth: usize) -> Result<Used, RingFault> {
-        self.used_at(nth).map(|(_, used)| used)
-    }
-
-    #[inline(always)]
     fn pop_used(&mut self) -> Result<Used, RingFault> {
-        let (head, used) = self.used_at(0)?;
+        let (head, used) = self.first_used()?;
         self.used_idx = self.used_idx.wrapping_add(1);
         self.release(head);
         Ok(used)

@@ -2,9 +2,8 @@
 
 mod device;
 mod driver;
-mod shadow;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use device::SplitDevice;
 pub use driver::SplitDriver;

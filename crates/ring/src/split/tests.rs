@@ -1,129 +1,51 @@
-//! What a split ring promises, at both of its ends. The two halves stand in one process, on one region that the device half sees
-//! as guest memory.
+//! What only a split ring promises, and who can break it how.
 
-mod events;
 mod hostile;
 mod model;
 mod oracle;
-mod properties;
 
-use std::sync::Arc;
-
-use vring_mem::guest::{GuestMemory, GuestRegion};
-use vring_mem::{Pages, Region};
 use vring_peer::RawRing;
 
 use super::{SplitDevice, SplitDriver};
+use crate::tests::{BASE, FEATURES, Format, features, piece, run_to};
 use crate::{DeviceRing, DriverRing, Piece, RingFeatures, SplitLayout};
 
-/// The address of the region as the device knows it.
-const BASE: u64 = 0x1_0000_0000;
+pub(crate) struct Split;
 
-/// All four sets of features.
-const FEATURES: [RingFeatures; 4] = [
-    features(false, false),
-    features(false, true),
-    features(true, false),
-    features(true, true),
-];
+impl Format for Split {
+    type Driver = SplitDriver;
+    type Device = SplitDevice;
+    type Layout = SplitLayout;
+    const SIZES: &'static [u16] = &[
+        2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768,
+    ];
 
-const fn features(event_idx: bool, indirect: bool) -> RingFeatures {
-    RingFeatures {
-        event_idx,
-        indirect,
-    }
-}
-
-/// A ring in a region of its own.
-struct Bed {
-    region: Arc<Region>,
-    memory: Arc<GuestMemory>,
-    layout: SplitLayout,
-    size: u16,
-}
-
-impl Bed {
-    fn new(size: u16) -> Self {
+    fn layout(size: u16) -> (SplitLayout, usize) {
         let layout = SplitLayout::new(size, true);
-        let region = Region::create("ring-test", layout.total, Pages::Base).unwrap();
-        let fd = region.fd().try_clone_to_owned().unwrap();
-        let guest = GuestRegion::map(BASE, BASE, region.len() as u64, 0, fd).unwrap();
-        let memory = Arc::new(GuestMemory::new(vec![Arc::new(guest)]).unwrap());
-        Self {
-            region,
-            memory,
-            layout,
-            size,
-        }
+        (layout, layout.total)
     }
 
-    fn driver(&self, features: RingFeatures) -> SplitDriver {
-        SplitDriver::new(&self.region, 0, BASE, self.size, &self.layout, features)
+    fn driver(bed: &Bed, features: RingFeatures) -> SplitDriver {
+        SplitDriver::new(&bed.region, 0, BASE, bed.size, &bed.layout, features)
     }
 
-    fn at(&self, part: usize) -> std::ptr::NonNull<u8> {
-        self.memory.translate(BASE + part as u64, 1).unwrap()
-    }
-
-    /// The device half; it takes up at the used index that stands in the ring.
-    fn device(&self, features: RingFeatures) -> SplitDevice {
-        let l = &self.layout;
+    fn device(bed: &Bed, features: RingFeatures) -> SplitDevice {
+        let [desc, avail, used] = areas(bed);
         // SAFETY: the layout lies inside the region, which the bed keeps mapped and which outlives the halves in every test.
-        unsafe {
-            SplitDevice::new(
-                self.at(l.desc),
-                self.at(l.avail),
-                self.at(l.used),
-                self.size,
-                features,
-            )
-        }
-    }
-
-    /// The same ring, to be written by hand.
-    fn raw(&self) -> RawRing {
-        let l = &self.layout;
-        // SAFETY: as in device.
-        unsafe {
-            RawRing::new(
-                self.at(l.desc),
-                self.at(l.avail),
-                self.at(l.used),
-                self.size,
-            )
-        }
+        unsafe { SplitDevice::new(desc, avail, used, bed.size, features) }
     }
 }
 
-/// A piece that nobody follows.
-fn piece(len: u32) -> Piece {
-    Piece {
-        addr: BASE + 64,
-        len,
-    }
+type Bed = crate::tests::Bed<Split>;
+
+fn areas(bed: &Bed) -> [std::ptr::NonNull<u8>; 3] {
+    let l = &bed.layout;
+    [l.desc, l.avail, l.used].map(|part| bed.at(part))
 }
 
-/// Runs a new ring up to `index`, so that a test begins near the wrap of the indexes.
-fn run_to(driver: &mut SplitDriver, device: &mut SplitDevice, index: u16) {
-    let mut left = usize::from(index);
-    while left > 0 {
-        let count = left.min(usize::from(driver.size()));
-        for _ in 0..count {
-            driver.push(7, piece(60), false);
-        }
-        driver.publish();
-        driver.needs_kick();
-        assert_eq!(device.ready(count).unwrap(), count);
-        for _ in 0..count {
-            let id = device.peek(0).unwrap().id;
-            device.complete(id, 0);
-        }
-        device.publish();
-        device.needs_call();
-        assert_eq!(driver.used_ready(count).unwrap(), count);
-        for _ in 0..count {
-            driver.pop_used().unwrap();
-        }
-        left -= count;
-    }
+/// The same ring, to be written by hand.
+fn raw(bed: &Bed) -> RawRing {
+    let [desc, avail, used] = areas(bed);
+    // SAFETY: as in Split::device.
+    unsafe { RawRing::new(desc, avail, used, bed.size) }
 }

@@ -5,6 +5,7 @@ use virtio_queue::desc::{RawDescriptor, split};
 use virtio_queue::mock::MockSplitQueue;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
+use vring_mem::guest::GuestMemory;
 
 use super::*;
 use crate::DescFlags;

@@ -41,10 +41,9 @@ fn need_event_is_exact() {
 }
 
 /// A device that polls is not kicked, and a driver that polls is not called, more than once in 65536 chains.
-#[test]
-fn polling_halves_are_left_alone() {
+fn polling_halves_are_left_alone<F: Format>() {
     for features in FEATURES {
-        let bed = Bed::new(64);
+        let bed = Bed::<F>::new(64);
         let (mut driver, mut device) = (bed.driver(features), bed.device(features));
         let (mut kicks, mut calls) = (0, 0);
         for _ in 0..65_536 / 32 {
@@ -94,7 +93,7 @@ impl Bell {
     }
 }
 
-fn drive(driver: &mut SplitDriver, rounds: u32, kick: &Bell, call: &Bell) {
+fn drive(driver: &mut impl DriverRing, rounds: u32, kick: &Bell, call: &Bell) {
     for round in 0..rounds {
         let count = (round % 3 + 1) as usize;
         for _ in 0..count {
@@ -121,7 +120,7 @@ fn drive(driver: &mut SplitDriver, rounds: u32, kick: &Bell, call: &Bell) {
     }
 }
 
-fn serve(device: &mut SplitDevice, mut left: u32, kick: &Bell, call: &Bell) {
+fn serve(device: &mut impl DeviceRing, mut left: u32, kick: &Bell, call: &Bell) {
     while left > 0 {
         let ready = device.ready(1).unwrap();
         if ready == 0 {
@@ -143,10 +142,9 @@ fn serve(device: &mut SplitDevice, mut left: u32, kick: &Bell, call: &Bell) {
 }
 
 /// Two threads that sleep on eventfds whenever there is nothing to do never sleep through news, thousands of times.
-#[test]
-fn no_wake_up_is_lost() {
+fn no_wake_up_is_lost<F: Format>() {
     for features in [FEATURES[0], FEATURES[2]] {
-        let bed = Bed::new(4);
+        let bed = Bed::<F>::new(4);
         let (mut driver, mut device) = (bed.driver(features), bed.device(features));
         let (kick, call) = (Bell::new(), Bell::new());
         let rounds = 6_000;
@@ -156,3 +154,5 @@ fn no_wake_up_is_lost() {
         });
     }
 }
+
+for_each_format!(polling_halves_are_left_alone, no_wake_up_is_lost);
