@@ -87,6 +87,40 @@ pub enum PortError {
         /// Why not, and what to do.
         why: String,
     },
+    /// More queues than the port was opened with, or none.
+    #[error("{name}: expected 1 to {max} {what}, as many as the port was opened with, got {got}")]
+    ActiveQueues {
+        /// The port.
+        name: String,
+        /// Receive or transmit queues.
+        what: &'static str,
+        /// Most.
+        max: usize,
+        /// What came.
+        got: u16,
+    },
+    /// No such queue.
+    #[error("{name}: expected a {what} queue below {count}, got {got}")]
+    NoQueue {
+        /// The port.
+        name: String,
+        /// Receive or transmit.
+        what: &'static str,
+        /// How many there are.
+        count: usize,
+        /// What came.
+        got: u16,
+    },
+    /// The ring has no such descriptor.
+    #[error("{queue}: expected a descriptor below {size}, got {got}")]
+    NoDescriptor {
+        /// The queue.
+        queue: String,
+        /// Descriptors.
+        size: u32,
+        /// What came.
+        got: u32,
+    },
     /// A ring cannot have that many descriptors.
     #[error("{name}: expected a queue size that is a power of two from 2 to 32768, got {got}")]
     QueueSize {
@@ -197,7 +231,11 @@ impl PortError {
             Self::UnknownDevarg { .. } => "ERR_VRING_UNKNOWN_DEVARG",
             Self::BadDevarg { .. } => "ERR_VRING_BAD_DEVARG",
             Self::MissingDevarg { .. } => "ERR_VRING_MISSING_DEVARG",
-            Self::Queues { .. } | Self::Mtu { .. } => "ERR_VRING_OUT_OF_RANGE",
+            Self::Queues { .. }
+            | Self::ActiveQueues { .. }
+            | Self::NoQueue { .. }
+            | Self::NoDescriptor { .. }
+            | Self::Mtu { .. } => "ERR_VRING_OUT_OF_RANGE",
             Self::UnknownOffload { .. } => "ERR_VRING_OFFLOAD",
             Self::NotSupported { .. } => "ERR_VRING_NOT_SUPPORTED",
             Self::QueueSize { .. } => "ERR_VRING_QUEUE_SIZE",

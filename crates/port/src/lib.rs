@@ -19,5 +19,7 @@ pub use error::PortError;
 pub use event::{EventQueue, LinkStatus, PortEvent};
 pub use offload::{Offloads, RxOffloads, TxOffloads};
 pub use owner::{Owner, Ticket};
-pub use port::{Port, PortConfig, PortInfo};
-pub use queue::{DescStatus, Mode, Path, Queue, QueueStats, RxPath, RxQueue, TxPath, TxQueue};
+pub use port::{AppliedBy, MAX_MTU, MIN_MTU, Port, PortConfig, PortInfo};
+pub use queue::{
+    DescStatus, Halt, Mode, Path, Queue, QueueInfo, QueueStats, RxPath, RxQueue, TxPath, TxQueue,
+};

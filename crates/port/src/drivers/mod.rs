@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use vring_net::Features;
 use vring_vhost::SocketRole;
 
-use crate::port::{Driver, Shared};
+use crate::port::{Driver, Shared, check_mtu};
 use crate::{Device, Offloads, Port, PortConfig, PortError};
 
 /// Most queues of one direction.
@@ -26,14 +26,7 @@ pub(crate) const MAX_QUEUES: u16 = 128;
 /// What is wrong with the arguments, the paths or the memory: see [`PortError`].
 pub fn open(device: &Device, config: &PortConfig) -> Result<Port, PortError> {
     let reserved = Name::reserve(&device.name)?;
-    let mtu_max = 9728;
-    if !(68..=mtu_max).contains(&u32::from(config.mtu)) {
-        return Err(PortError::Mtu {
-            name: device.name.clone(),
-            max: mtu_max,
-            got: config.mtu.into(),
-        });
-    }
+    check_mtu(&device.name, config.mtu)?;
     check_offloads(device, config.offloads)?;
     let (shared, driver) = match device.driver.name {
         "net_null" => null::open(device, config),
@@ -43,7 +36,7 @@ pub fn open(device: &Device, config: &PortConfig) -> Result<Port, PortError> {
         "net_virtio_user" => virtio_user::open(device, config),
         other => unreachable!("{other} stands in the table of drivers"),
     }?;
-    Ok(Port::new(shared, driver, config.mtu, reserved))
+    Ok(Port::new(shared, driver, config, reserved))
 }
 
 /// Nothing is agreed to that nobody does.

@@ -21,11 +21,57 @@ pub use path::{DescStatus, Mode, Path, RxPath, TxPath};
 pub use stats::QueueStats;
 use wake::Wake;
 
+bitflags::bitflags! {
+    /// Why a queue stands still. It moves packets while it is attached and none of these is so.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub struct Halt: u8 {
+        /// The queue was stopped by itself.
+        const QUEUE = 1 << 0;
+        /// The port was stopped.
+        const PORT = 1 << 1;
+        /// The port's link was set down.
+        const LINK = 1 << 2;
+        /// The port works with fewer queues now.
+        const UNUSED = 1 << 3;
+    }
+}
+
 /// What the data path works with, behind the lock.
 struct Slot<P: ?Sized> {
     path: Option<Box<P>>,
+    /// Here the path waits while the queue stands still: the data path then finds none, and needs to know no more.
+    parked: Option<Box<P>>,
+    halts: Halt,
     /// Where the peer waits to be notified.
     notify: Option<Arc<OwnedFd>>,
+}
+
+impl<P: ?Sized> Slot<P> {
+    /// The path, whether the queue stands still or not.
+    fn attached(&mut self) -> Option<&mut P> {
+        self.path.as_deref_mut().or(self.parked.as_deref_mut())
+    }
+
+    /// The path to where it belongs.
+    fn settle(&mut self) {
+        let path = self.path.take().or(self.parked.take());
+        if self.halts.is_empty() {
+            self.path = path;
+        } else {
+            self.parked = path;
+        }
+    }
+}
+
+/// What a queue is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueInfo {
+    /// Descriptors of its ring; 0 where there is none, or not yet.
+    pub size: u32,
+    /// How it moves packets; `None` while it is not attached.
+    pub mode: Option<Mode>,
+    /// Why it stands still; empty when it does not.
+    pub halts: Halt,
 }
 
 /// A queue of either direction.
@@ -70,6 +116,8 @@ impl<P: Path + ?Sized> Queue<P> {
             closed: AtomicBool::new(false),
             slot: PollLock::new(Slot {
                 path: None,
+                parked: None,
+                halts: Halt::default(),
                 notify: None,
             }),
             counters: Counters::default(),
@@ -184,10 +232,12 @@ impl<P: Path + ?Sized> Queue<P> {
     /// Attaches the queue. What it was attached to before is dropped when nobody is in a burst.
     pub(crate) fn attach(&self, path: Box<P>, notify: Option<Arc<OwnedFd>>) {
         self.detach();
-        *self.slot.lock() = Slot {
-            path: Some(path),
-            notify,
-        };
+        {
+            let mut slot = self.slot.lock();
+            slot.path = Some(path);
+            slot.notify = notify;
+            slot.settle();
+        }
         // The control thread filled a ring, and has no use for what its cache took besides.
         self.pool.flush_thread_cache();
         self.nudge();
@@ -197,10 +247,75 @@ impl<P: Path + ?Sized> Queue<P> {
     pub(crate) fn detach(&self) {
         let mut slot = self.slot.lock();
         slot.notify = None;
-        if let Some(mut path) = slot.path.take() {
+        if let Some(mut path) = slot.path.take().or(slot.parked.take()) {
             path.abandon(&self.counters);
             drop(path);
             self.pool.flush_thread_cache();
+        }
+    }
+
+    /// Lets the queue stand still for a reason, or no longer for that reason. When this returns, no burst is under way. What stands in the ring
+    /// stays there.
+    pub(crate) fn halt(&self, why: Halt, on: bool) {
+        {
+            let mut slot = self.slot.lock();
+            slot.halts.set(why, on);
+            slot.settle();
+        }
+        if !on {
+            self.nudge();
+        }
+    }
+
+    /// What it is now. Takes the queue from its user for a moment.
+    #[must_use]
+    pub fn info(&self) -> QueueInfo {
+        let mut slot = self.slot.lock();
+        let halts = slot.halts;
+        let path = slot.attached();
+        QueueInfo {
+            size: path.as_ref().map_or(0, |path| path.size()),
+            mode: path.map(|path| path.mode()),
+            halts,
+        }
+    }
+
+    /// What the descriptor `offset` places from the one that is next in turn is doing. Takes the queue from its user for a moment.
+    ///
+    /// # Errors
+    /// [`PortError::NoDescriptor`]: there is no ring now, or a smaller one. [`PortError::NotSupported`]: the driver cannot tell.
+    pub fn desc_status(&self, offset: u32) -> Result<DescStatus, PortError> {
+        let mut slot = self.slot.lock();
+        let size = slot.attached().map_or(0, |path| path.size());
+        if offset >= size {
+            return Err(PortError::NoDescriptor {
+                queue: self.label.clone(),
+                size,
+                got: offset,
+            });
+        }
+        slot.attached()
+            .and_then(|path| path.desc_status(offset))
+            .ok_or_else(|| self.no_ring())
+    }
+
+    /// Packets that wait in the ring, see [`Path::used_count`]. Takes the queue from its user for a moment.
+    ///
+    /// # Errors
+    /// [`PortError::NotSupported`]: there is no ring that could be looked at.
+    pub fn used_count(&self) -> Result<u32, PortError> {
+        let mut slot = self.slot.lock();
+        slot.attached()
+            .and_then(Path::used_count)
+            .ok_or_else(|| self.no_ring())
+    }
+
+    fn no_ring(&self) -> PortError {
+        PortError::NotSupported {
+            name: self.label.clone(),
+            what: "looking at descriptors".into(),
+            why: "the queue has no ring that can be looked at, or is not attached to one now"
+                .into(),
         }
     }
 
@@ -211,7 +326,7 @@ impl<P: Path + ?Sized> Queue<P> {
 
     /// Runs something on the path, between bursts.
     pub(crate) fn with_path<R>(&self, f: impl FnOnce(&mut P) -> R) -> Option<R> {
-        self.slot.lock().path.as_deref_mut().map(f)
+        self.slot.lock().attached().map(f)
     }
 
     /// The end of the queue. Its user gets an error from now on.

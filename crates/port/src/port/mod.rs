@@ -1,5 +1,7 @@
 //! The port contract.
 
+mod configure;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,6 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use vring_mem::Mempool;
 
 use crate::drivers::Name;
+use configure::Settings;
+pub(crate) use configure::check_mtu;
+pub use configure::{MAX_MTU, MIN_MTU};
+
 use crate::offload::Offloads;
 use crate::queue::Queue;
 use crate::{EventQueue, LinkStatus, PortError, PortEvent, RxQueue, TxQueue};
@@ -57,7 +63,24 @@ pub(crate) struct Shared {
     pub(crate) tx: Vec<Arc<TxQueue>>,
     pub(crate) events: Arc<EventQueue>,
     pub(crate) pool: Arc<Mempool>,
-    link: Mutex<LinkStatus>,
+    link: Mutex<Link>,
+}
+
+/// A link is up when the peer is there and nobody here wants it down.
+#[derive(Debug)]
+struct Link {
+    peer: LinkStatus,
+    set_down: bool,
+    stopped: bool,
+}
+
+impl Link {
+    fn status(&self) -> LinkStatus {
+        LinkStatus {
+            up: self.peer.up && !self.set_down && !self.stopped,
+            ..self.peer
+        }
+    }
 }
 
 impl Shared {
@@ -73,22 +96,36 @@ impl Shared {
             tx: tx.collect::<Result<_, _>>()?,
             events: events.clone(),
             pool: config.pool.clone(),
-            link: Mutex::new(LinkStatus::DOWN),
+            link: Mutex::new(Link {
+                peer: LinkStatus::DOWN,
+                set_down: false,
+                stopped: false,
+            }),
         }))
     }
 
     pub(crate) fn link(&self) -> LinkStatus {
-        *self.link.lock().unwrap_or_else(PoisonError::into_inner)
+        self.link
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .status()
     }
 
-    /// Sets the link, tells the listener if it changed, and wakes who sleeps on a queue.
+    /// The link as the peer makes it. See [`Shared::change_link`].
     pub(crate) fn set_link(&self, status: LinkStatus) {
-        let changed = {
+        self.change_link(|link| link.peer = status);
+    }
+
+    /// Changes the link, tells the listener if that is seen, and wakes who sleeps on a queue.
+    fn change_link(&self, change: impl FnOnce(&mut Link)) {
+        let (before, after) = {
             let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *link, status) != status
+            let before = link.status();
+            change(&mut link);
+            (before, link.status())
         };
-        if changed {
-            self.events.push(PortEvent::Link(status));
+        if before != after {
+            self.events.push(PortEvent::Link(after));
             self.rx.iter().for_each(|queue| queue.nudge());
         }
     }
@@ -102,13 +139,56 @@ pub(crate) trait Driver: Send + Sync {
     fn mac(&self) -> [u8; 6];
     /// Stops its threads and gives everything back. The queues are closed afterwards. Called once.
     fn close(&self);
+
+    /// A queue was stopped, or is about to be started: the peer may be told. Our side of it stands still meanwhile.
+    fn set_queue(&self, receives: bool, index: u16, on: bool) {
+        let _peers_need_not_know = (receives, index, on);
+    }
+
+    /// The application wants the link up or down. The queues stand still while it is down, whatever the driver does besides.
+    ///
+    /// # Errors
+    /// The device refused: nothing has changed then.
+    fn set_link(&self, up: bool) -> Result<AppliedBy, PortError> {
+        let _the_queues_do = up;
+        Ok(AppliedBy::Software)
+    }
+
+    /// The port has another MTU from now on, which lies in the range that all ports have.
+    ///
+    /// # Errors
+    /// The device refused: nothing has changed then.
+    fn set_mtu(&self, mtu: u16) -> Result<AppliedBy, PortError> {
+        let _nobody_to_tell = mtu;
+        Ok(AppliedBy::Software)
+    }
+}
+
+/// Who does what was configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppliedBy {
+    /// The device, or the peer behind it.
+    Device,
+    /// This process.
+    Software,
+}
+
+impl AppliedBy {
+    /// In a word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Device => "device",
+            Self::Software => "software",
+        }
+    }
 }
 
 /// A port. Closed when dropped, if it was not before.
 pub struct Port {
     shared: Arc<Shared>,
     driver: Box<dyn Driver>,
-    mtu: u16,
+    settings: Mutex<Settings>,
     closed: Mutex<bool>,
     /// Free again when the port is gone.
     name: Mutex<Option<Name>>,
@@ -123,11 +203,17 @@ impl fmt::Debug for Port {
 }
 
 impl Port {
-    pub(crate) fn new(shared: Arc<Shared>, driver: Box<dyn Driver>, mtu: u16, name: Name) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        driver: Box<dyn Driver>,
+        config: &PortConfig,
+        name: Name,
+    ) -> Self {
+        let settings = Settings::new(config);
         Self {
             shared,
             driver,
-            mtu,
+            settings: Mutex::new(settings),
             closed: Mutex::new(false),
             name: Mutex::new(Some(name)),
         }
@@ -179,12 +265,6 @@ impl Port {
     #[must_use]
     pub fn mac(&self) -> [u8; 6] {
         self.driver.mac()
-    }
-
-    /// Largest payload of a frame.
-    #[must_use]
-    pub fn mtu(&self) -> u16 {
-        self.mtu
     }
 
     /// Takes the port away: the peer is let go, sockets are removed, all buffers go back to the mempool. Queues give
