@@ -1,6 +1,6 @@
 //! Descriptors from the caller: what they are is asked of the kernel, before anything is done with them.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::net::sockopt::{socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketType};
@@ -12,7 +12,7 @@ use crate::{NetdevError, sys, tap};
 pub enum Given {
     /// A queue of a tap or macvtap.
     Tap {
-        /// The device; a macvtap does not tell.
+        /// The device.
         name: String,
         /// Frames come behind virtio-net headers.
         header: bool,
@@ -24,16 +24,44 @@ pub enum Given {
     },
 }
 
+/// A copy of the caller's descriptor, with what it is. The caller's own stays the caller's.
+///
+/// # Errors
+/// [`NetdevError::WrongDescriptor`].
+pub fn take(fd: i32) -> Result<(OwnedFd, Given), NetdevError> {
+    let copy = sys::duplicate(fd).map_err(|_| wrong(fd, "none that is open"))?;
+    let given = kind(fd, copy.as_fd())?;
+    Ok((copy, given))
+}
+
+/// Has a tap or macvtap put a virtio-net header of that many bytes before each frame: for one that has headers at all.
+///
+/// # Errors
+/// [`NetdevError::System`].
+pub fn set_header_size(fd: BorrowedFd<'_>, size: u8) -> Result<(), NetdevError> {
+    sys::set_header_size(fd, size.into())
+        .map_err(|errno| NetdevError::admin("setting the header's size of a tap", errno))
+}
+
 /// Finds out what a descriptor is.
 ///
 /// # Errors
 /// [`NetdevError::WrongDescriptor`] when it is not a tap's, nor a raw packet socket that is bound to a device.
 pub fn check(fd: BorrowedFd<'_>) -> Result<Given, NetdevError> {
-    let wrong = |got| NetdevError::WrongDescriptor {
-        fd: fd.as_raw_fd(),
+    kind(fd.as_raw_fd(), fd)
+}
+
+fn wrong(fd: i32, got: &'static str) -> NetdevError {
+    NetdevError::WrongDescriptor {
+        fd,
         expected: "a tap, a macvtap, or a raw packet socket that is bound to a device",
         got,
-    };
+    }
+}
+
+/// What `fd` is, which the caller knows by that number.
+fn kind(number: i32, fd: BorrowedFd<'_>) -> Result<Given, NetdevError> {
+    let wrong = |got| wrong(number, got);
     match tap::name_of(fd) {
         Some((name, true, header)) => return Ok(Given::Tap { name, header }),
         Some((_, false, _)) => return Err(wrong("a tun: it has no Ethernet header")),

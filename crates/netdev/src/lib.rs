@@ -17,7 +17,7 @@ mod tap;
 mod tests;
 
 pub use error::NetdevError;
-pub use given::{Given, check as check_given};
+pub use given::{Given, check as check_given, set_header_size, take as take_given};
 pub use macvtap::Macvtap;
 pub use monitor::{LinkChange, LinkMonitor};
 pub use namespace::Namespace;

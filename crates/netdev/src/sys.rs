@@ -1,7 +1,7 @@
 //! The requests to the kernel that have no safe wrapper elsewhere: ioctls of `/dev/net/tun`, options of packet sockets.
 
 use std::ffi::{c_int, c_void};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::ioctl::{Getter, IntegerSetter, Opcode, Setter, ioctl, opcode};
@@ -103,6 +103,17 @@ pub(crate) fn set_number<const REQUEST: Opcode>(
     unsafe { ioctl(fd, IntegerSetter::<REQUEST>::new_usize(value)) }
 }
 
+/// A descriptor of our own for what `fd` refers to.
+pub(crate) fn duplicate(fd: c_int) -> Result<OwnedFd, Errno> {
+    // SAFETY: a number that is no open descriptor is an error, and nothing else is looked at.
+    let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
+    if copy < 0 {
+        return Err(last_error());
+    }
+    // SAFETY: the kernel has just made it, for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
 /// Sets a socket option of level `SOL_PACKET`.
 pub(crate) fn set_packet_option<T: Copy>(
     fd: BorrowedFd<'_>,
@@ -183,5 +194,9 @@ fn check(result: c_int) -> Result<(), Errno> {
     if result == 0 {
         return Ok(());
     }
-    Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL))
+    Err(last_error())
+}
+
+fn last_error() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)
 }

@@ -3,8 +3,9 @@
 use std::io;
 
 use vring_mem::MemError;
+use vring_netdev::NetdevError;
 use vring_ring::RingFault;
-use vring_vhost::VhostError;
+use vring_vhost::{KernelError, VhostError};
 
 /// A failure to open or use a port.
 #[derive(Debug, thiserror::Error)]
@@ -199,6 +200,30 @@ pub enum PortError {
         /// What happened.
         source: VhostError,
     },
+    /// vhost in the kernel failed.
+    #[error("{name}: {source}")]
+    Kernel {
+        /// The port.
+        name: String,
+        /// What happened.
+        source: KernelError,
+    },
+    /// A network device of the kernel's cannot be used.
+    #[error("{name}: {source}")]
+    Netdev {
+        /// The port.
+        name: String,
+        /// What happened.
+        source: NetdevError,
+    },
+    /// The kernel's device is gone, or the kernel does not serve it any more.
+    #[error("{name}: {what}")]
+    DeviceLost {
+        /// The port.
+        name: String,
+        /// What happened, and what to do.
+        what: String,
+    },
     /// A capture file cannot be read or written.
     #[error("{path}: expected {expected}, got {got}")]
     Capture {
@@ -246,6 +271,9 @@ impl PortError {
             Self::Fault { fault, .. } => fault.code(),
             Self::Peer { code, .. } => code,
             Self::Vhost { source, .. } => source.code(),
+            Self::Kernel { source, .. } => source.code(),
+            Self::Netdev { source, .. } => source.code(),
+            Self::DeviceLost { .. } => "ERR_VRING_DEVICE_LOST",
             Self::Capture { .. } => "ERR_VRING_CAPTURE",
             Self::Memory(source) => source.code(),
             Self::System { source, .. } => match source.kind() {

@@ -6,12 +6,15 @@
 //!   [`BackendHandler`] which rings start and stop.
 //! * [`socket`] has both roles of the socket for either end: who listens and who dials is independent of who is the device.
 //!
+//! * [`kernel`] is the other kind of back end: vhost in the kernel, by ioctls instead of messages.
+//!
 //! The peer may be hostile. Messages are checked for their exact size and their exact number of descriptors before anything
 //! is done with them; descriptors are owned from the moment they arrive; nothing is allocated by numbers of the peer's.
 
 pub mod backend;
 mod error;
 mod frontend;
+pub mod kernel;
 pub mod message;
 pub mod socket;
 mod wire;
@@ -19,5 +22,6 @@ mod wire;
 pub use backend::{Backend, BackendConfig, BackendHandler, BackendServer, VringConfig};
 pub use error::VhostError;
 pub use frontend::{Frontend, FrontendRegion, VringAddresses};
+pub use kernel::{Kernel, KernelError, KernelRegion};
 pub use message::{ProtocolFeatures, Request};
 pub use socket::{Endpoint, Listener, SocketRole};

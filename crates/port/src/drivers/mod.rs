@@ -1,6 +1,7 @@
 //! The drivers, one file each.
 
 mod control;
+mod netdev;
 mod null;
 mod paths;
 mod pcap;

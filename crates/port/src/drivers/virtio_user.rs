@@ -1,5 +1,6 @@
-//! `net_virtio_user`: the virtio driver on a vhost-user back end.
+//! `net_virtio_user`: the virtio driver, on a vhost-user back end or on vhost in the kernel.
 
+mod kernel;
 mod rings;
 mod session;
 
@@ -12,6 +13,7 @@ use vring_ring::check_split_size;
 use vring_vhost::{Endpoint, SocketRole, VhostError};
 
 use super::control::Control;
+use super::netdev;
 use super::{MAX_QUEUES, Opened, check_queues, random_mac, socket_details};
 use crate::port::{Driver, Shared};
 use crate::{Device, LinkStatus, PortConfig, PortError, PortEvent, PortInfo};
@@ -52,6 +54,15 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
         wanted,
         mtu: config.mtu,
     };
+    if kernel::is_kernel(&path) {
+        return kernel::open(device, config, options, &path, max);
+    }
+    for key in netdev::ARGS {
+        if let Some(value) = device.get(key) {
+            let expected = "left out where path is the socket of a vhost-user back end";
+            return Err(device.bad(key, expected.into(), value));
+        }
+    }
     let mac = device.mac("mac")?.unwrap_or_else(random_mac);
     let role = if device.switch("server", false)? {
         SocketRole::Listen

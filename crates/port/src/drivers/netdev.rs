@@ -1,0 +1,303 @@
+//! The kernel's device at the other end of a port: a tap, a macvtap, or any other that a packet socket is bound to. The device arguments
+//! are the same for all drivers that have one.
+
+mod watch;
+
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use vring_netdev::{
+    Fanout, Given, Link, Macvtap, Namespace, NetdevError, Netlink, PacketSocket, Reception, Tap,
+    TapConfig, set_header_size, take_given,
+};
+
+use super::random_mac;
+use crate::{Device, PortError};
+
+pub(super) use watch::{Seen, Watch, tell, wait};
+
+/// What the arguments of a device ask for.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    port: String,
+    /// A name, or none for the first free one of the form `tap0`.
+    iface: Option<String>,
+    namespace: Namespace,
+    bridge: Option<String>,
+    address: Option<(IpAddr, u8)>,
+    mac: Option<[u8; 6]>,
+    persist: bool,
+    /// Descriptors of the caller's, one for each queue, instead of `iface`.
+    fds: Vec<i32>,
+}
+
+/// The arguments that only make sense with a device of the kernel's.
+pub(super) const ARGS: [&str; 6] = ["iface", "netns", "bridge", "ip", "persist", "fd"];
+
+impl Wanted {
+    pub(super) fn parse(device: &Device) -> Result<Self, PortError> {
+        let fds: Result<Vec<i32>, _> = device
+            .all("fd")
+            .map(|text| {
+                let number = text.parse().ok().filter(|&fd: &i32| fd >= 0);
+                number.ok_or_else(|| device.bad("fd", "the number of a descriptor".into(), text))
+            })
+            .collect();
+        let wanted = Self {
+            port: device.name.clone(),
+            iface: device.get("iface").map(str::to_owned),
+            namespace: device
+                .get("netns")
+                .map_or(Ok(Namespace::own()), Namespace::open)
+                .map_err(|source| lost(&device.name, source))?,
+            bridge: device.get("bridge").map(str::to_owned),
+            address: device
+                .get("ip")
+                .map(|text| address(device, text))
+                .transpose()?,
+            mac: device.mac("mac")?,
+            persist: device.switch("persist", false)?,
+            fds: fds?,
+        };
+        if !wanted.fds.is_empty()
+            && let Some(iface) = &wanted.iface
+        {
+            let expected = "left out where fd= says which device it is";
+            return Err(device.bad("iface", expected.into(), iface));
+        }
+        Ok(wanted)
+    }
+}
+
+fn address(device: &Device, text: &str) -> Result<(IpAddr, u8), PortError> {
+    let parsed = text.split_once('/').and_then(|(ip, prefix)| {
+        let ip: IpAddr = ip.parse().ok()?;
+        let most = if ip.is_ipv4() { 32 } else { 128 };
+        let prefix = prefix.parse().ok().filter(|&prefix| prefix <= most)?;
+        Some((ip, prefix))
+    });
+    parsed.ok_or_else(|| device.bad("ip", "an address and prefix like 10.0.0.1/24".into(), text))
+}
+
+fn lost(port: &str, source: NetdevError) -> PortError {
+    PortError::Netdev {
+        name: port.to_owned(),
+        source,
+    }
+}
+
+/// What a device is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Tap,
+    Macvtap,
+    /// Any device, by packet sockets. The kernel goes on using it.
+    Packet,
+}
+
+impl Kind {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Tap => "tap",
+            Self::Macvtap => "macvtap",
+            Self::Packet => "packet socket",
+        }
+    }
+}
+
+/// A device that is open, with a file for each queue. A tap that was made for the port is deleted with it, unless it is to persist.
+#[derive(Debug)]
+pub(super) struct Netdev {
+    pub(super) name: String,
+    pub(super) index: u32,
+    pub(super) kind: Kind,
+    /// The port's address. A tap's other end has its own, unless one was asked for.
+    pub(super) mac: [u8; 6],
+    /// Frames come and go behind virtio-net headers.
+    pub(super) has_header: bool,
+    pub(super) queues: Vec<OwnedFd>,
+    pub(super) namespace: Namespace,
+    pub(super) mtu: u32,
+}
+
+impl Netdev {
+    /// Opens what is wanted, with headers of that length where the device can have them.
+    pub(super) fn open(
+        wanted: &Wanted,
+        queues: u16,
+        header: u8,
+        mtu: u16,
+    ) -> Result<Self, PortError> {
+        let fail = |source| lost(&wanted.port, source);
+        let mut netlink = Netlink::open(&wanted.namespace).map_err(fail)?;
+        let (mut device, made) = if wanted.fds.is_empty() {
+            Self::by_name(wanted, &mut netlink, queues, header).map_err(fail)?
+        } else {
+            (Self::given(wanted, &mut netlink, queues, header)?, false)
+        };
+        device
+            .set_up(wanted, &mut netlink, made, mtu)
+            .map_err(fail)?;
+        Ok(device)
+    }
+
+    /// A tap unless the name belongs to something else. True when it was made now.
+    fn by_name(
+        wanted: &Wanted,
+        netlink: &mut Netlink,
+        queues: u16,
+        header: u8,
+    ) -> Result<(Self, bool), NetdevError> {
+        let name = wanted.iface.as_deref().unwrap_or("tap%d");
+        let new = |link: Link, kind, has_header, queues| Self {
+            mac: link.mac,
+            name: link.name,
+            index: link.index,
+            kind,
+            has_header,
+            queues,
+            namespace: wanted.namespace.clone(),
+            mtu: link.mtu,
+        };
+        match netlink.find(name)? {
+            Some(link) if link.kind == "macvtap" => {
+                let macvtap = Macvtap::open(&wanted.namespace, name, queues, header)?;
+                Ok((new(link, Kind::Macvtap, true, macvtap.into_queues()), false))
+            }
+            Some(link) if link.kind != "tun" => {
+                let sockets = packet_sockets(&wanted.namespace, &link, queues)?;
+                Ok((new(link, Kind::Packet, false, sockets), false))
+            }
+            _ => {
+                let tap = Tap::open(&TapConfig {
+                    name: name.into(),
+                    queues,
+                    header: Some(header),
+                    namespace: wanted.namespace.clone(),
+                })?;
+                // What another process asked for may still be set on a tap that was there.
+                tap.set_offloads(vring_netdev::Offloads::default())?;
+                if wanted.persist {
+                    tap.set_persistent(true)?;
+                }
+                let made = !tap.existed();
+                let link = netlink.link_at(tap.index())?;
+                let mut device = new(link, Kind::Tap, true, tap.into_queues());
+                device.mac = random_mac();
+                Ok((device, made))
+            }
+        }
+    }
+
+    fn given(
+        wanted: &Wanted,
+        netlink: &mut Netlink,
+        queues: u16,
+        header: u8,
+    ) -> Result<Self, PortError> {
+        let fail = |source| lost(&wanted.port, source);
+        if wanted.fds.len() != usize::from(queues) {
+            return Err(PortError::BadDevarg {
+                driver: "net_virtio_user",
+                key: "fd".into(),
+                expected: format!("one descriptor for each of {queues} queue pairs"),
+                got: format!("{} descriptors", wanted.fds.len()),
+            });
+        }
+        let taken: Result<Vec<_>, _> = wanted.fds.iter().map(|&fd| take_given(fd)).collect();
+        let (queues, kinds): (Vec<_>, Vec<_>) = taken.map_err(fail)?.into_iter().unzip();
+        let (link, kind, has_header) = match &kinds[0] {
+            Given::Tap { name, header } => (netlink.link(name), Kind::Tap, *header),
+            Given::Packet { index } => (netlink.link_at(*index), Kind::Packet, false),
+        };
+        let link = link.map_err(fail)?;
+        if kinds.iter().any(|other| *other != kinds[0]) {
+            return Err(PortError::BadDevarg {
+                driver: "net_virtio_user",
+                key: "fd".into(),
+                expected: "descriptors of one device".into(),
+                got: format!("{kinds:?}"),
+            });
+        }
+        if has_header {
+            for queue in &queues {
+                set_header_size(queue.as_fd(), header).map_err(fail)?;
+            }
+        }
+        let macvtap = link.kind == "macvtap";
+        Ok(Self {
+            mac: if kind == Kind::Tap && !macvtap {
+                random_mac()
+            } else {
+                link.mac
+            },
+            name: link.name,
+            index: link.index,
+            kind: if macvtap { Kind::Macvtap } else { kind },
+            has_header,
+            queues,
+            namespace: wanted.namespace.clone(),
+            mtu: link.mtu,
+        })
+    }
+
+    /// Does to the device what the arguments say. What was made for the port gets its MTU and is switched on; what was there is left as it is.
+    fn set_up(
+        &mut self,
+        wanted: &Wanted,
+        netlink: &mut Netlink,
+        made: bool,
+        mtu: u16,
+    ) -> Result<(), NetdevError> {
+        if let Some(mac) = wanted.mac {
+            self.mac = mac;
+            // As in DPDK, both ends of a tap have the address: what is on the port's side stands for the kernel. Behind a bridge, the address
+            // is of a station beyond it, which the tap must not claim to be.
+            if wanted.bridge.is_none() && self.kind != Kind::Packet {
+                netlink.set_mac(self.index, mac)?;
+            }
+        }
+        if made {
+            netlink.set_mtu(self.index, mtu.into())?;
+            self.mtu = mtu.into();
+        }
+        if let Some(bridge) = &wanted.bridge {
+            let bridge = netlink.link(bridge)?;
+            netlink.set_master(self.index, Some(bridge.index))?;
+        }
+        if let Some((ip, prefix)) = wanted.address {
+            netlink.add_address(self.index, ip, prefix)?;
+        }
+        if made || wanted.bridge.is_some() || wanted.address.is_some() {
+            netlink.set_up(self.index, true)?;
+        }
+        Ok(())
+    }
+}
+
+/// A socket for each queue, among which the kernel spreads the flows.
+fn packet_sockets(
+    namespace: &Namespace,
+    link: &Link,
+    queues: u16,
+) -> Result<Vec<OwnedFd>, NetdevError> {
+    // Unlike any other group's on that device: a number from the process and the device, as in DPDK.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "groups are numbered in 16 bits"
+    )]
+    let group = (std::process::id() ^ link.index) as u16;
+    (0..queues)
+        .map(|_| {
+            let socket = PacketSocket::open(namespace, &link.name)?;
+            socket.ignore_outgoing()?;
+            socket.bypass_qdisc()?;
+            socket.bind()?;
+            socket.set_reception(Reception::Promiscuous, true)?;
+            if queues > 1 {
+                socket.join(group, Fanout::Hash)?;
+            }
+            Ok(socket.into_fd())
+        })
+        .collect()
+}

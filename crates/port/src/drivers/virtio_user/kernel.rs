@@ -1,0 +1,234 @@
+//! The other kind of back end: vhost in the kernel, between the rings and a device of the kernel's.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
+
+use vring_net::{Features, HeaderLayout};
+use vring_vhost::kernel::SUPPLIES_HEADER;
+use vring_vhost::{Kernel, KernelError, KernelRegion, VringAddresses};
+
+use super::Options;
+use super::rings::{Rings, detach, device_address};
+use crate::drivers::Opened;
+use crate::drivers::control::Control;
+use crate::drivers::netdev::{self, Netdev, Seen, Wanted, Watch};
+use crate::event::eventfd;
+use crate::port::{Driver, Shared};
+use crate::{Device, LinkStatus, PortConfig, PortError, PortInfo};
+
+/// Whether that path is vhost in the kernel, as in DPDK: a character device. One that is not there is so by its name.
+pub(super) fn is_kernel(path: &str) -> bool {
+    match fs::metadata(path) {
+        Ok(metadata) => metadata.file_type().is_char_device(),
+        Err(_) => path.starts_with("/dev/vhost"),
+    }
+}
+
+/// Opens the port. Everything is there at once, or is an error now: the kernel does not come later, as a process may.
+pub(super) fn open(
+    device: &Device,
+    config: &PortConfig,
+    options: Options,
+    path: &str,
+    max: u16,
+) -> Opened {
+    let wanted = Wanted::parse(device)?;
+    let busy_poll = device.number("busy_poll", 0, 0, 1_000_000)?;
+    let shared = Shared::new(&device.name, config)?;
+    let session = Session::start(path, &wanted, &options, &shared, busy_poll)?;
+    let (features, mac) = (session.features, session.device.mac);
+    let details = session.details(path);
+    let watch = Watch::new(&session.device).map_err(|source| PortError::Netdev {
+        name: device.name.clone(),
+        source,
+    })?;
+    let control = Control::start(&format!("{}-ctl", device.name), {
+        let shared = shared.clone();
+        move |stop| session.run(watch, &shared, &stop)
+    })?;
+    let port = VirtioKernel {
+        control,
+        mac,
+        max,
+        options,
+        features,
+        details,
+    };
+    Ok((shared, Box::new(port)))
+}
+
+struct VirtioKernel {
+    control: Control,
+    mac: [u8; 6],
+    max: u16,
+    options: Options,
+    features: Features,
+    details: BTreeMap<&'static str, String>,
+}
+
+impl Driver for VirtioKernel {
+    fn info(&self) -> PortInfo {
+        PortInfo {
+            driver: "net_virtio_user",
+            max_rx_queues: self.max,
+            max_tx_queues: self.max,
+            rx_desc: self.options.rx_size,
+            tx_desc: self.options.tx_size,
+            features: self.features.names(),
+            details: self.details.clone(),
+        }
+    }
+
+    fn mac(&self) -> [u8; 6] {
+        self.mac
+    }
+
+    fn close(&self) {
+        self.control.stop();
+    }
+}
+
+/// Rings that the kernel serves. The fields are dropped in this order: the kernel lets go before the memory goes.
+struct Session {
+    /// One for each queue pair.
+    vhosts: Vec<Kernel>,
+    /// Readable when the kernel found a ring broken.
+    broken: OwnedFd,
+    device: Netdev,
+    features: Features,
+    rings: Rings,
+}
+
+impl Session {
+    fn start(
+        path: &str,
+        wanted: &Wanted,
+        options: &Options,
+        shared: &Shared,
+        busy_poll: usize,
+    ) -> Result<Self, PortError> {
+        let kernel = |source| PortError::Kernel {
+            name: options.name.clone(),
+            source,
+        };
+        let vhosts: Vec<_> = (0..options.pairs)
+            .map(|_| Kernel::open(path))
+            .collect::<Result<_, _>>()
+            .map_err(kernel)?;
+        let offered = vhosts[0].features().map_err(kernel)?;
+        // In place of ANY_LAYOUT it has something else, see there.
+        let features = Features::from_bits_retain(offered & !SUPPLIES_HEADER) & options.wanted;
+        let header = u8::try_from(HeaderLayout::of(features).len).unwrap_or(u8::MAX);
+        let device = Netdev::open(wanted, options.pairs, header, options.mtu)?;
+
+        let session = Self {
+            vhosts,
+            broken: eventfd()?,
+            device,
+            features,
+            rings: Rings::new(options, features)?,
+        };
+        session.set_up(shared, busy_poll).map_err(kernel)?;
+        session.rings.attach(shared)?;
+        session
+            .start_rings()
+            .map_err(kernel)
+            .inspect_err(|_| session.stop(shared))?;
+        Ok(session)
+    }
+
+    /// All but the devices.
+    fn set_up(&self, shared: &Shared, busy_poll: usize) -> Result<(), KernelError> {
+        let mut features = self.features.bits();
+        if !self.device.has_header {
+            features |= SUPPLIES_HEADER;
+        }
+        let memory = [&**shared.pool.region(), &self.rings.region].map(|region| KernelRegion {
+            guest_addr: device_address(region),
+            size: region.len() as u64,
+            user_addr: device_address(region),
+            flags: 0,
+        });
+        for (vhost, pair) in self.vhosts.iter().zip(self.rings.rings.chunks(2)) {
+            vhost.set_features(features)?;
+            vhost.set_mem_table(&memory)?;
+            for (index, ring) in (0..).zip(pair) {
+                vhost.set_vring_num(index, ring.size)?;
+                vhost.set_vring_base(index, 0)?;
+                vhost.set_vring_addr(index, self.rings.addresses(ring))?;
+                vhost.set_vring_kick(index, ring.kick.as_fd())?;
+                vhost.set_vring_call(index, ring.call.as_fd())?;
+                vhost.set_vring_err(index, self.broken.as_fd())?;
+                if busy_poll > 0 {
+                    let microseconds = u32::try_from(busy_poll).unwrap_or(u32::MAX);
+                    vhost.set_busy_poll(index, microseconds)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives each ring its device.
+    fn start_rings(&self) -> Result<(), KernelError> {
+        for (vhost, queue) in self.vhosts.iter().zip(&self.device.queues) {
+            for index in 0..2 {
+                vhost.set_backend(index, Some(queue.as_fd()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the devices away, and then the rings from the queues: from here on nobody touches the buffers in them.
+    fn stop(&self, shared: &Shared) {
+        shared.set_link(LinkStatus::DOWN);
+        for vhost in &self.vhosts {
+            for index in 0..2 {
+                let _it_has_none = vhost.set_backend(index, None);
+            }
+        }
+        detach(shared);
+    }
+
+    /// The control thread.
+    fn run(self, mut watch: Watch, shared: &Shared, stop: &OwnedFd) {
+        let why = watch.run(shared, stop, Some(&self.broken));
+        self.stop(shared);
+        let name = &self.device.name;
+        match why {
+            Seen::Stopped => return,
+            Seen::Gone => netdev::tell(
+                shared,
+                &format!("{name} was deleted; open the port again when it is there"),
+            ),
+            Seen::Alarm => netdev::tell(
+                shared,
+                "vhost found a ring broken and stopped; close the port and open it again",
+            ),
+        }
+        // The device's files are closed now, not when the port is: who deletes a device expects it to be gone.
+        drop(self);
+        netdev::wait(stop);
+    }
+
+    fn details(&self, path: &str) -> BTreeMap<&'static str, String> {
+        let mergeable = self.features.contains(Features::MRG_RXBUF);
+        [
+            ("back end", path.to_owned()),
+            ("device", self.device.name.clone()),
+            ("device kind", self.device.kind.name().to_owned()),
+            ("namespace", self.device.namespace.to_string()),
+            (
+                "path",
+                if mergeable {
+                    "split, mergeable"
+                } else {
+                    "split"
+                }
+                .to_owned(),
+            ),
+        ]
+        .into()
+    }
+}
