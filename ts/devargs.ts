@@ -28,10 +28,28 @@ interface LinkFeatures {
   readonly indirect?: boolean
 }
 
-/** A virtio driver on a vhost-user back end. */
-export interface NetVirtioUserOptions extends DeviceOptions<'net_virtio_user'>, LinkFeatures {
-  /** Socket of the back end. */
+/** The kernel's network device that a port exchanges packets with. */
+interface KernelDevice {
+  /** Its network namespace, a name of `ip netns` or a path; default this process's. */
+  readonly netns?: string
+  /** The bridge that it becomes a port of. */
+  readonly bridge?: string
+  /** An address for it, as `10.0.0.1/24`. */
+  readonly ip?: string
+  /** True: a tap that was made for the port stays when the port is closed. */
+  readonly persist?: boolean
+}
+
+/** A virtio driver on a vhost-user back end, or on vhost in the kernel. */
+export interface NetVirtioUserOptions extends DeviceOptions<'net_virtio_user'>, LinkFeatures, KernelDevice {
+  /** Socket of the back end, or `/dev/vhost-net`. What is a {@link KernelDevice} option, `iface`, `fd` and `busyPoll` are for the latter. */
   readonly path: string
+  /** A tap, which is made if it is not there, a macvtap, or any other Ethernet device; default a new tap. */
+  readonly iface?: string
+  /** Descriptor of a tap, macvtap or packet socket, one for each queue pair, instead of `iface`. They stay the caller's. */
+  readonly fd?: number | readonly number[]
+  /** Microseconds that the kernel looks for work before it sleeps; default 0. */
+  readonly busyPoll?: number
   /** True: make the socket and wait for the back end. False (default): connect to it, again and again. */
   readonly server?: boolean
   /** Descriptors of a ring, a power of two from 2 to 32768; default 256. */

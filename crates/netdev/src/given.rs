@@ -34,15 +34,6 @@ pub fn take(fd: i32) -> Result<(OwnedFd, Given), NetdevError> {
     Ok((copy, given))
 }
 
-/// Has a tap or macvtap put a virtio-net header of that many bytes before each frame: for one that has headers at all.
-///
-/// # Errors
-/// [`NetdevError::System`].
-pub fn set_header_size(fd: BorrowedFd<'_>, size: u8) -> Result<(), NetdevError> {
-    sys::set_header_size(fd, size.into())
-        .map_err(|errno| NetdevError::admin("setting the header's size of a tap", errno))
-}
-
 /// Finds out what a descriptor is.
 ///
 /// # Errors

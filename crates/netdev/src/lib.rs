@@ -17,10 +17,10 @@ mod tap;
 mod tests;
 
 pub use error::NetdevError;
-pub use given::{Given, check as check_given, set_header_size, take as take_given};
+pub use given::{Given, check as check_given, take as take_given};
 pub use macvtap::Macvtap;
 pub use monitor::{LinkChange, LinkMonitor};
 pub use namespace::Namespace;
 pub use netlink::{Link, Netlink};
 pub use packet::{Fanout, PacketSocket, Reception};
-pub use tap::{Offloads, Tap, TapConfig};
+pub use tap::{Offloads, Tap, TapConfig, set_carrier, set_header_size, set_offloads};

@@ -116,8 +116,7 @@ impl Tap {
         }
         if let Some(size) = config.header {
             for queue in &queues {
-                sys::set_header_size(queue.as_fd(), size.into())
-                    .map_err(|e| NetdevError::admin("setting the header's size of a tap", e))?;
+                set_header_size(queue.as_fd(), size)?;
             }
         }
         let index = netlink
@@ -165,24 +164,6 @@ impl Tap {
         self.queues
     }
 
-    /// Says what the holder takes from the kernel. What this kernel does not know (USO before Linux 6.2) is left out; the answer is what
-    /// counts now.
-    ///
-    /// # Errors
-    /// [`NetdevError::System`].
-    pub fn set_offloads(&self, wanted: Offloads) -> Result<Offloads, NetdevError> {
-        let fd = self.queues[0].as_fd();
-        match sys::set_number::<{ sys::SET_OFFLOAD }>(fd, wanted.bits()) {
-            Err(Errno::INVAL) if wanted.uso => self.set_offloads(Offloads {
-                uso: false,
-                ..wanted
-            }),
-            result => result.map(|()| wanted).map_err(|e| {
-                NetdevError::admin(format!("setting the offloads of {}", self.name), e)
-            }),
-        }
-    }
-
     /// Whether the device stays when its files are closed.
     ///
     /// # Errors
@@ -199,15 +180,6 @@ impl Tap {
     pub fn set_owner(&self, user: u32) -> Result<(), NetdevError> {
         sys::set_number::<{ sys::SET_OWNER }>(self.queues[0].as_fd(), user as usize)
             .map_err(|e| NetdevError::admin(format!("setting the owner of {}", self.name), e))
-    }
-
-    /// Says whether the kernel's side has a carrier: `ip link` shows NO-CARRIER without.
-    ///
-    /// # Errors
-    /// [`NetdevError::System`]; kernels before 5.0 have no such request.
-    pub fn set_carrier(&self, on: bool) -> Result<(), NetdevError> {
-        sys::set_carrier(self.queues[0].as_fd(), on)
-            .map_err(|e| NetdevError::admin(format!("setting the carrier of {}", self.name), e))
     }
 
     /// Takes one queue of a multi-queue tap out of the kernel's choice of queues, or back in. Its file stays open.
@@ -228,6 +200,43 @@ impl Tap {
         })
         .map_err(|e| NetdevError::admin(what(), e))
     }
+}
+
+/// Says what the holder of a tap's or macvtap's file takes from the kernel. What this kernel does not know (USO before Linux 6.2) is left
+/// out; the answer is what counts now. For a tap it counts for all queues, for a macvtap for this one.
+///
+/// # Errors
+/// [`NetdevError::System`].
+pub fn set_offloads(fd: BorrowedFd<'_>, wanted: Offloads) -> Result<Offloads, NetdevError> {
+    match sys::set_number::<{ sys::SET_OFFLOAD }>(fd, wanted.bits()) {
+        Err(Errno::INVAL) if wanted.uso => set_offloads(
+            fd,
+            Offloads {
+                uso: false,
+                ..wanted
+            },
+        ),
+        result => result
+            .map(|()| wanted)
+            .map_err(|e| NetdevError::admin("setting the offloads of a tap", e)),
+    }
+}
+
+/// Says whether the kernel's side of a tap has a carrier: `ip link` shows NO-CARRIER without.
+///
+/// # Errors
+/// [`NetdevError::System`]; kernels before 5.0 have no such request.
+pub fn set_carrier(fd: BorrowedFd<'_>, on: bool) -> Result<(), NetdevError> {
+    sys::set_carrier(fd, on).map_err(|e| NetdevError::admin("setting the carrier of a tap", e))
+}
+
+/// Has a tap or macvtap put a virtio-net header of that many bytes before each frame: for one that has headers at all.
+///
+/// # Errors
+/// [`NetdevError::System`].
+pub fn set_header_size(fd: BorrowedFd<'_>, size: u8) -> Result<(), NetdevError> {
+    sys::set_header_size(fd, size.into())
+        .map_err(|errno| NetdevError::admin("setting the header's size of a tap", errno))
 }
 
 /// Opens one more file of the device. With its name, which the kernel may have chosen.

@@ -72,7 +72,7 @@ fn tap_lives_as_long_as_its_files() {
             ([2, 0, 0, 0, 0, 9], 9000, "tun")
         );
         assert!(link.up && link.running && link.promiscuous && link.all_multicast);
-        tap.set_carrier(false).unwrap();
+        set_carrier(tap.queues()[0].as_fd(), false).unwrap();
         assert!(!netlink.link("tap0").unwrap().running);
         drop(tap);
         assert_eq!(netlink.find("tap0").unwrap(), None);
@@ -110,10 +110,10 @@ fn offloads_are_negotiated() {
             ufo: true,
             uso: true,
         };
-        let taken = tap.set_offloads(all).unwrap();
+        let taken = set_offloads(tap.queues()[0].as_fd(), all).unwrap();
         assert_eq!(Offloads { uso: true, ..taken }, all);
         assert_eq!(
-            tap.set_offloads(Offloads::default()).unwrap(),
+            set_offloads(tap.queues()[0].as_fd(), Offloads::default()).unwrap(),
             Offloads::default()
         );
     });

@@ -8,10 +8,11 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use vring_netdev::{
     Fanout, Given, Link, Macvtap, Namespace, NetdevError, Netlink, PacketSocket, Reception, Tap,
-    TapConfig, set_header_size, take_given,
+    TapConfig, set_carrier, set_header_size, set_offloads, take_given,
 };
 
 use super::random_mac;
+use crate::port::AppliedBy;
 use crate::{Device, PortError};
 
 pub(super) use watch::{Seen, Watch, tell, wait};
@@ -176,7 +177,7 @@ impl Netdev {
                     namespace: wanted.namespace.clone(),
                 })?;
                 // What another process asked for may still be set on a tap that was there.
-                tap.set_offloads(vring_netdev::Offloads::default())?;
+                set_offloads(tap.queues()[0].as_fd(), vring_netdev::Offloads::default())?;
                 if wanted.persist {
                     tap.set_persistent(true)?;
                 }
@@ -272,6 +273,24 @@ impl Netdev {
             netlink.set_up(self.index, true)?;
         }
         Ok(())
+    }
+
+    /// Gives the device another MTU.
+    pub(super) fn set_mtu(&self, port: &str, mtu: u16) -> Result<AppliedBy, PortError> {
+        Netlink::open(&self.namespace)
+            .and_then(|mut netlink| netlink.set_mtu(self.index, mtu.into()))
+            .map(|()| AppliedBy::Device)
+            .map_err(|source| lost(port, source))
+    }
+
+    /// Plugs the cable of a tap in or out, as the kernel sees it. Other devices have a link of their own.
+    pub(super) fn set_link(&self, port: &str, up: bool) -> Result<AppliedBy, PortError> {
+        if self.kind != Kind::Tap {
+            return Ok(AppliedBy::Software);
+        }
+        set_carrier(self.queues[0].as_fd(), up)
+            .map(|()| AppliedBy::Device)
+            .map_err(|source| lost(port, source))
     }
 }
 

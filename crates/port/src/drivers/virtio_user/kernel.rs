@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vring_net::{Features, HeaderLayout};
 use vring_vhost::kernel::SUPPLIES_HEADER;
-use vring_vhost::{Kernel, KernelError, KernelRegion, VringAddresses};
+use vring_vhost::{Kernel, KernelError, KernelRegion};
 
 use super::Options;
 use super::rings::{Rings, detach, device_address};
@@ -15,7 +16,7 @@ use crate::drivers::Opened;
 use crate::drivers::control::Control;
 use crate::drivers::netdev::{self, Netdev, Seen, Wanted, Watch};
 use crate::event::eventfd;
-use crate::port::{Driver, Shared};
+use crate::port::{AppliedBy, Driver, Shared};
 use crate::{Device, LinkStatus, PortConfig, PortError, PortInfo};
 
 /// Whether that path is vhost in the kernel, as in DPDK: a character device. One that is not there is so by its name.
@@ -40,6 +41,7 @@ pub(super) fn open(
     let session = Session::start(path, &wanted, &options, &shared, busy_poll)?;
     let (features, mac) = (session.features, session.device.mac);
     let details = session.details(path);
+    let netdev = session.device.clone();
     let watch = Watch::new(&session.device).map_err(|source| PortError::Netdev {
         name: device.name.clone(),
         source,
@@ -50,6 +52,8 @@ pub(super) fn open(
     })?;
     let port = VirtioKernel {
         control,
+        name: device.name.clone(),
+        device: Mutex::new(Some(netdev)),
         mac,
         max,
         options,
@@ -61,6 +65,9 @@ pub(super) fn open(
 
 struct VirtioKernel {
     control: Control,
+    name: String,
+    /// Until the port is closed.
+    device: Mutex<Option<Arc<Netdev>>>,
     mac: [u8; 6],
     max: u16,
     options: Options,
@@ -87,6 +94,27 @@ impl Driver for VirtioKernel {
 
     fn close(&self) {
         self.control.stop();
+        self.device().take();
+    }
+
+    fn set_link(&self, up: bool) -> Result<AppliedBy, PortError> {
+        let device = self.device();
+        device.as_ref().map_or(Ok(AppliedBy::Software), |device| {
+            device.set_link(&self.name, up)
+        })
+    }
+
+    fn set_mtu(&self, mtu: u16) -> Result<AppliedBy, PortError> {
+        let device = self.device();
+        device.as_ref().map_or(Ok(AppliedBy::Software), |device| {
+            device.set_mtu(&self.name, mtu)
+        })
+    }
+}
+
+impl VirtioKernel {
+    fn device(&self) -> MutexGuard<'_, Option<Arc<Netdev>>> {
+        self.device.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -96,7 +124,7 @@ struct Session {
     vhosts: Vec<Kernel>,
     /// Readable when the kernel found a ring broken.
     broken: OwnedFd,
-    device: Netdev,
+    device: Arc<Netdev>,
     features: Features,
     rings: Rings,
 }
@@ -126,7 +154,7 @@ impl Session {
         let session = Self {
             vhosts,
             broken: eventfd()?,
-            device,
+            device: Arc::new(device),
             features,
             rings: Rings::new(options, features)?,
         };
@@ -207,8 +235,6 @@ impl Session {
                 "vhost found a ring broken and stopped; close the port and open it again",
             ),
         }
-        // The device's files are closed now, not when the port is: who deletes a device expects it to be gone.
-        drop(self);
         netdev::wait(stop);
     }
 
