@@ -57,6 +57,7 @@ const TYPES = [
   'NetNullOptions',
   'NetPcapOptions',
   'NetRingOptions',
+  'NetTapOptions',
   'NetVhostOptions',
   'NetVirtioUserOptions',
   'PortEvents',

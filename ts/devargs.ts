@@ -4,7 +4,7 @@ import { native } from './binding.ts'
 import { attempt, invalid } from './errors.ts'
 
 /** A driver's name, as in DPDK. */
-export type DriverName = 'net_virtio_user' | 'net_vhost' | 'net_pcap' | 'net_null' | 'net_ring'
+export type DriverName = 'net_virtio_user' | 'net_vhost' | 'net_tap' | 'net_pcap' | 'net_null' | 'net_ring'
 
 /** What the options of all drivers have. */
 interface DeviceOptions<D extends DriverName> {
@@ -66,6 +66,18 @@ export interface NetVhostOptions extends DeviceOptions<'net_vhost'>, LinkFeature
   readonly client?: boolean
 }
 
+/** A tap or macvtap: an Ethernet device of the kernel's whose other end is the port. */
+export interface NetTapOptions extends DeviceOptions<'net_tap'>, KernelDevice {
+  /** A tap, which is made if it is not there, or a macvtap; default a new tap. */
+  readonly iface?: string
+  /** Descriptor of a tap or macvtap, one for each queue, instead of `iface`. They stay the caller's. */
+  readonly fd?: number | readonly number[]
+  /** Most queues of one direction, 1 to 128; default 16. */
+  readonly queues?: number
+  /** Ethernet address of the port and, unless it is in a bridge, of the tap; default random ones. */
+  readonly mac?: string
+}
+
 /**
  * Captures: receives from files, transmits to files. Without `rxPcap` nothing is received; without `txPcap` what is sent is counted as the
  * drop `tx_no_file`.
@@ -101,6 +113,7 @@ export interface NetRingOptions extends DeviceOptions<'net_ring'> {
 export type PortOptions =
   | NetVirtioUserOptions
   | NetVhostOptions
+  | NetTapOptions
   | NetPcapOptions
   | NetNullOptions
   | NetRingOptions

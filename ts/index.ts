@@ -13,6 +13,7 @@ export {
   type NetNullOptions,
   type NetPcapOptions,
   type NetRingOptions,
+  type NetTapOptions,
   type NetVhostOptions,
   type NetVirtioUserOptions,
   parseDevargs,

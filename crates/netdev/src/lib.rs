@@ -5,6 +5,7 @@
 //! itself never changes its own. Descriptors are owned and close with their owner.
 
 mod error;
+mod frame;
 mod given;
 mod macvtap;
 mod monitor;
@@ -17,6 +18,7 @@ mod tap;
 mod tests;
 
 pub use error::NetdevError;
+pub use frame::Pieces;
 pub use given::{Given, check as check_given, take as take_given};
 pub use macvtap::Macvtap;
 pub use monitor::{LinkChange, LinkMonitor};

@@ -197,6 +197,6 @@ fn check(result: c_int) -> Result<(), Errno> {
     Err(last_error())
 }
 
-fn last_error() -> Errno {
+pub(crate) fn last_error() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)
 }

@@ -272,6 +272,22 @@ pub static DRIVERS: &[DriverInfo] = &[
         offloads: Offloads::NONE,
     },
     DriverInfo {
+        name: "net_tap",
+        aliases: &[],
+        help: "a tap or macvtap: an Ethernet device of the kernel's whose other end is the port",
+        args: args! {
+            "iface": "a tap, made if it is not there, or a macvtap; default a new tap",
+            "fd": "descriptor of a tap or macvtap, once for each queue, instead of iface",
+            "queues": "most queues of one direction, 1 to 128; default 16",
+            "mac": "Ethernet address of the port and of the tap; default random ones",
+            "netns": "network namespace of the device, a name or a path; default this process's",
+            "bridge": "bridge that the device becomes a port of",
+            "ip": "address of the device, as 10.0.0.1/24",
+            "persist": "1: a tap that was made stays when the port is closed; default 0",
+        },
+        offloads: Offloads::NONE,
+    },
+    DriverInfo {
         name: "net_pcap",
         aliases: &["eth_pcap"],
         help: "captures: receives from files, transmits to files",

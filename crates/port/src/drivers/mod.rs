@@ -6,6 +6,7 @@ mod null;
 mod paths;
 mod pcap;
 mod ring;
+mod tap;
 mod vhost;
 mod virtio_user;
 
@@ -33,6 +34,7 @@ pub fn open(device: &Device, config: &PortConfig) -> Result<Port, PortError> {
         "net_null" => null::open(device, config),
         "net_pcap" => pcap::open(device, config),
         "net_ring" => ring::open(device, config),
+        "net_tap" => tap::open(device, config),
         "net_vhost" => vhost::open(device, config),
         "net_virtio_user" => virtio_user::open(device, config),
         other => unreachable!("{other} stands in the table of drivers"),

@@ -1,26 +1,29 @@
 //! The kernel's device at the other end of a port: a tap, a macvtap, or any other that a packet socket is bound to. The device arguments
 //! are the same for all drivers that have one.
 
+mod handle;
 mod watch;
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use vring_netdev::{
     Fanout, Given, Link, Macvtap, Namespace, NetdevError, Netlink, PacketSocket, Reception, Tap,
-    TapConfig, set_carrier, set_header_size, set_offloads, take_given,
+    TapConfig, set_header_size, set_offloads, take_given,
 };
 
 use super::random_mac;
-use crate::port::AppliedBy;
 use crate::{Device, PortError};
 
-pub(super) use watch::{Seen, Watch, tell, wait};
+pub(super) use handle::Handle;
+pub(super) use watch::{Seen, Watch, tell, tell_gone, wait};
 
 /// What the arguments of a device ask for.
 #[derive(Debug)]
 pub(super) struct Wanted {
     port: String,
+    driver: &'static str,
     /// A name, or none for the first free one of the form `tap0`.
     iface: Option<String>,
     namespace: Namespace,
@@ -46,6 +49,7 @@ impl Wanted {
             .collect();
         let wanted = Self {
             port: device.name.clone(),
+            driver: device.driver.name,
             iface: device.get("iface").map(str::to_owned),
             namespace: device
                 .get("netns")
@@ -116,7 +120,7 @@ pub(super) struct Netdev {
     pub(super) mac: [u8; 6],
     /// Frames come and go behind virtio-net headers.
     pub(super) has_header: bool,
-    pub(super) queues: Vec<OwnedFd>,
+    pub(super) queues: Vec<Arc<OwnedFd>>,
     pub(super) namespace: Namespace,
     pub(super) mtu: u32,
 }
@@ -156,7 +160,7 @@ impl Netdev {
             index: link.index,
             kind,
             has_header,
-            queues,
+            queues: shared(queues),
             namespace: wanted.namespace.clone(),
             mtu: link.mtu,
         };
@@ -199,9 +203,9 @@ impl Netdev {
         let fail = |source| lost(&wanted.port, source);
         if wanted.fds.len() != usize::from(queues) {
             return Err(PortError::BadDevarg {
-                driver: "net_virtio_user",
+                driver: wanted.driver,
                 key: "fd".into(),
-                expected: format!("one descriptor for each of {queues} queue pairs"),
+                expected: format!("one descriptor for each of {queues} queues"),
                 got: format!("{} descriptors", wanted.fds.len()),
             });
         }
@@ -214,7 +218,7 @@ impl Netdev {
         let link = link.map_err(fail)?;
         if kinds.iter().any(|other| *other != kinds[0]) {
             return Err(PortError::BadDevarg {
-                driver: "net_virtio_user",
+                driver: wanted.driver,
                 key: "fd".into(),
                 expected: "descriptors of one device".into(),
                 got: format!("{kinds:?}"),
@@ -236,7 +240,7 @@ impl Netdev {
             index: link.index,
             kind: if macvtap { Kind::Macvtap } else { kind },
             has_header,
-            queues,
+            queues: shared(queues),
             namespace: wanted.namespace.clone(),
             mtu: link.mtu,
         })
@@ -274,24 +278,10 @@ impl Netdev {
         }
         Ok(())
     }
+}
 
-    /// Gives the device another MTU.
-    pub(super) fn set_mtu(&self, port: &str, mtu: u16) -> Result<AppliedBy, PortError> {
-        Netlink::open(&self.namespace)
-            .and_then(|mut netlink| netlink.set_mtu(self.index, mtu.into()))
-            .map(|()| AppliedBy::Device)
-            .map_err(|source| lost(port, source))
-    }
-
-    /// Plugs the cable of a tap in or out, as the kernel sees it. Other devices have a link of their own.
-    pub(super) fn set_link(&self, port: &str, up: bool) -> Result<AppliedBy, PortError> {
-        if self.kind != Kind::Tap {
-            return Ok(AppliedBy::Software);
-        }
-        set_carrier(self.queues[0].as_fd(), up)
-            .map(|()| AppliedBy::Device)
-            .map_err(|source| lost(port, source))
-    }
+fn shared(files: Vec<OwnedFd>) -> Vec<Arc<OwnedFd>> {
+    files.into_iter().map(Arc::new).collect()
 }
 
 /// A socket for each queue, among which the kernel spreads the flows.

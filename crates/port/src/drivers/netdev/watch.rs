@@ -123,6 +123,14 @@ pub(in crate::drivers) fn tell(shared: &Shared, what: &str) {
     }));
 }
 
+/// Tells that the device was deleted.
+pub(in crate::drivers) fn tell_gone(shared: &Shared, device: &str) {
+    tell(
+        shared,
+        &format!("{device} was deleted; open the port again when it is there"),
+    );
+}
+
 /// Waits until the port is to be closed.
 pub(in crate::drivers) fn wait(stop: &OwnedFd) {
     loop {

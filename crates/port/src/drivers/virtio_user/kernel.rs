@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use vring_net::{Features, HeaderLayout};
 use vring_vhost::kernel::SUPPLIES_HEADER;
@@ -14,7 +14,7 @@ use super::Options;
 use super::rings::{Rings, detach, device_address};
 use crate::drivers::Opened;
 use crate::drivers::control::Control;
-use crate::drivers::netdev::{self, Netdev, Seen, Wanted, Watch};
+use crate::drivers::netdev::{self, Handle, Netdev, Seen, Wanted, Watch};
 use crate::event::eventfd;
 use crate::port::{AppliedBy, Driver, Shared};
 use crate::{Device, LinkStatus, PortConfig, PortError, PortInfo};
@@ -40,8 +40,8 @@ pub(super) fn open(
     let shared = Shared::new(&device.name, config)?;
     let session = Session::start(path, &wanted, &options, &shared, busy_poll)?;
     let (features, mac) = (session.features, session.device.mac);
-    let details = session.details(path);
-    let netdev = session.device.clone();
+    let handle = Handle::new(&device.name, session.device.clone());
+    let details = session.details(path, handle.details());
     let watch = Watch::new(&session.device).map_err(|source| PortError::Netdev {
         name: device.name.clone(),
         source,
@@ -52,8 +52,7 @@ pub(super) fn open(
     })?;
     let port = VirtioKernel {
         control,
-        name: device.name.clone(),
-        device: Mutex::new(Some(netdev)),
+        device: handle,
         mac,
         max,
         options,
@@ -65,9 +64,7 @@ pub(super) fn open(
 
 struct VirtioKernel {
     control: Control,
-    name: String,
-    /// Until the port is closed.
-    device: Mutex<Option<Arc<Netdev>>>,
+    device: Handle,
     mac: [u8; 6],
     max: u16,
     options: Options,
@@ -94,27 +91,15 @@ impl Driver for VirtioKernel {
 
     fn close(&self) {
         self.control.stop();
-        self.device().take();
+        self.device.close();
     }
 
     fn set_link(&self, up: bool) -> Result<AppliedBy, PortError> {
-        let device = self.device();
-        device.as_ref().map_or(Ok(AppliedBy::Software), |device| {
-            device.set_link(&self.name, up)
-        })
+        self.device.set_link(up)
     }
 
     fn set_mtu(&self, mtu: u16) -> Result<AppliedBy, PortError> {
-        let device = self.device();
-        device.as_ref().map_or(Ok(AppliedBy::Software), |device| {
-            device.set_mtu(&self.name, mtu)
-        })
-    }
-}
-
-impl VirtioKernel {
-    fn device(&self) -> MutexGuard<'_, Option<Arc<Netdev>>> {
-        self.device.lock().unwrap_or_else(PoisonError::into_inner)
+        self.device.set_mtu(mtu)
     }
 }
 
@@ -226,10 +211,7 @@ impl Session {
         let name = &self.device.name;
         match why {
             Seen::Stopped => return,
-            Seen::Gone => netdev::tell(
-                shared,
-                &format!("{name} was deleted; open the port again when it is there"),
-            ),
+            Seen::Gone => netdev::tell_gone(shared, name),
             Seen::Alarm => netdev::tell(
                 shared,
                 "vhost found a ring broken and stopped; close the port and open it again",
@@ -238,23 +220,18 @@ impl Session {
         netdev::wait(stop);
     }
 
-    fn details(&self, path: &str) -> BTreeMap<&'static str, String> {
+    fn details(
+        &self,
+        path: &str,
+        mut details: BTreeMap<&'static str, String>,
+    ) -> BTreeMap<&'static str, String> {
         let mergeable = self.features.contains(Features::MRG_RXBUF);
-        [
-            ("back end", path.to_owned()),
-            ("device", self.device.name.clone()),
-            ("device kind", self.device.kind.name().to_owned()),
-            ("namespace", self.device.namespace.to_string()),
-            (
-                "path",
-                if mergeable {
-                    "split, mergeable"
-                } else {
-                    "split"
-                }
-                .to_owned(),
-            ),
-        ]
-        .into()
+        let way = if mergeable {
+            "split, mergeable"
+        } else {
+            "split"
+        };
+        details.extend([("back end", path.to_owned()), ("path", way.to_owned())]);
+        details
     }
 }

@@ -1,6 +1,6 @@
 // responder: a host of its own behind a port. It answers ARP and ping, and sends UDP datagrams back to where they came from.
-//   node --import=@oxc-node/core/register __test__/guest/responder.ts DEVICE ADDRESS [--queues N] [--mtu N]
-//   … __test__/guest/responder.ts net_virtio_user0,path=/dev/vhost-net,iface=tap0,ip=10.0.0.1/24 10.0.0.2      and then: ping 10.0.0.2
+//   node --import=@oxc-node/core/register __test__/kernel/responder.ts DEVICE ADDRESS [--queues N] [--mtu N]
+//   … __test__/kernel/responder.ts net_virtio_user0,path=/dev/vhost-net,iface=tap0,ip=10.0.0.1/24 10.0.0.2      and then: ping 10.0.0.2
 import { parseArgs } from 'node:util'
 import {
   ArpView,

@@ -1,0 +1,126 @@
+//! `net_tap`: an Ethernet device of the kernel's, whose other end is the port. A frame is one system call, straight from or to the mempool.
+
+mod rx;
+mod tx;
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::event::epoll;
+
+use super::control::Control;
+use super::netdev::{self, Handle, Kind, Netdev, Seen, Wanted, Watch};
+use super::{MAX_QUEUES, Opened, check_queues};
+use crate::port::{AppliedBy, Driver, Shared};
+use crate::{Device, LinkStatus, PortConfig, PortError, PortInfo};
+use rx::TapRx;
+use tx::TapTx;
+
+/// Bytes of the virtio-net header before each frame.
+const HEADER: usize = 12;
+/// Queues of one direction unless something else is asked for, as in DPDK.
+const QUEUES: usize = 16;
+
+pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
+    let max = device.number("queues", QUEUES, 1, MAX_QUEUES.into())?;
+    let max = u16::try_from(max).unwrap_or(MAX_QUEUES);
+    check_queues(device, config, max, max, 0)?;
+    let wanted = Wanted::parse(device)?;
+    let queues = config.rx_queues.max(config.tx_queues).max(1);
+    let header = u8::try_from(HEADER).unwrap_or(u8::MAX);
+    let netdev = Arc::new(Netdev::open(&wanted, queues, header, config.mtu)?);
+    if netdev.kind == Kind::Packet || !netdev.has_header {
+        let expected = "a tap or macvtap; net_af_packet is for other devices";
+        return Err(device.bad("iface", expected.into(), &netdev.name));
+    }
+    let shared = Shared::new(&device.name, config)?;
+    attach(&shared, &netdev)?;
+    let mut watch = Watch::new(&netdev).map_err(|source| PortError::Netdev {
+        name: device.name.clone(),
+        source,
+    })?;
+    let control = Control::start(&format!("{}-ctl", device.name), {
+        let (shared, name) = (shared.clone(), netdev.name.clone());
+        move |stop| {
+            let why = watch.run(&shared, &stop, None);
+            detach(&shared);
+            if why == Seen::Gone {
+                netdev::tell_gone(&shared, &name);
+                netdev::wait(&stop);
+            }
+        }
+    })?;
+    let port = Tap {
+        control,
+        max,
+        mac: netdev.mac,
+        device: Handle::new(&device.name, netdev),
+    };
+    Ok((shared, Box::new(port)))
+}
+
+fn attach(shared: &Shared, device: &Netdev) -> Result<(), PortError> {
+    for (queue, file) in shared.rx.iter().zip(&device.queues) {
+        queue.set_wake_source(Some(Arc::new(readable(file)?)))?;
+        queue.attach(Box::new(TapRx::new(file, &shared.pool)), None);
+    }
+    for (queue, file) in shared.tx.iter().zip(&device.queues) {
+        queue.attach(Box::new(TapTx::new(file, &shared.pool)), None);
+    }
+    Ok(())
+}
+
+/// A descriptor that is readable while the file is: whoever takes a wake-up reads it, which of the file itself would take a frame.
+fn readable(file: &OwnedFd) -> Result<OwnedFd, PortError> {
+    let set = epoll::create(epoll::CreateFlags::CLOEXEC)
+        .map_err(|e| PortError::system("epoll_create", e))?;
+    let data = epoll::EventData::new_u64(0);
+    epoll::add(&set, file, data, epoll::EventFlags::IN)
+        .map_err(|e| PortError::system("epoll_ctl", e))?;
+    Ok(set)
+}
+
+fn detach(shared: &Shared) {
+    shared.set_link(LinkStatus::DOWN);
+    for queue in &shared.rx {
+        let _the_set_is_ours = queue.set_wake_source(None);
+        queue.detach();
+    }
+    shared.tx.iter().for_each(|queue| queue.detach());
+}
+
+struct Tap {
+    control: Control,
+    max: u16,
+    mac: [u8; 6],
+    device: Handle,
+}
+
+impl Driver for Tap {
+    fn info(&self) -> PortInfo {
+        PortInfo {
+            driver: "net_tap",
+            max_rx_queues: self.max,
+            max_tx_queues: self.max,
+            details: self.device.details(),
+            ..Default::default()
+        }
+    }
+
+    fn mac(&self) -> [u8; 6] {
+        self.mac
+    }
+
+    fn close(&self) {
+        self.control.stop();
+        self.device.close();
+    }
+
+    fn set_link(&self, up: bool) -> Result<AppliedBy, PortError> {
+        self.device.set_link(up)
+    }
+
+    fn set_mtu(&self, mtu: u16) -> Result<AppliedBy, PortError> {
+        self.device.set_mtu(mtu)
+    }
+}

@@ -1,0 +1,96 @@
+//! Transmits: each packet is written from where it lies.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use vring_mem::{Burst, Mempool};
+use vring_net::{Counters, DropReason, ETH_HEADER, Tally};
+use vring_netdev::Pieces;
+use vring_ring::RingFault;
+
+use super::HEADER;
+use crate::queue::{Mode, Path, TxPath};
+
+/// See the module.
+pub(super) struct TapTx {
+    file: Arc<OwnedFd>,
+    pool: Arc<Mempool>,
+    pieces: Pieces,
+    /// The header of a packet that asks for nothing.
+    header: Box<[u8; HEADER]>,
+}
+
+/// What became of a packet.
+enum Outcome {
+    Sent,
+    /// The kernel takes nothing now.
+    Full,
+    Refused(DropReason),
+}
+
+impl TapTx {
+    pub(super) fn new(file: &Arc<OwnedFd>, pool: &Arc<Mempool>) -> Self {
+        Self {
+            file: file.clone(),
+            pool: pool.clone(),
+            pieces: Pieces::default(),
+            header: Box::new([0; HEADER]),
+        }
+    }
+
+    fn send(&mut self, addr: u32, len: u32, packet_flags: u32) -> Outcome {
+        let Ok(segments) = self.pool.segments(addr, len, packet_flags) else {
+            return Outcome::Refused(DropReason::TxBadPacket);
+        };
+        if len < ETH_HEADER {
+            return Outcome::Refused(DropReason::TxBadPacket);
+        }
+        self.pieces.clear();
+        self.pieces.push(self.header.as_mut_ptr(), HEADER);
+        for segment in segments {
+            self.pieces
+                .push(self.pool.ptr(segment.addr), segment.len as usize);
+        }
+        loop {
+            // SAFETY: the header is ours; `segments` found each segment inside a buffer of the mempool's, which is mapped while we hold it.
+            return match unsafe { self.pieces.write(&*self.file) } {
+                Ok(_) => Outcome::Sent,
+                Err(Errno::INTR) => continue,
+                Err(Errno::MSGSIZE) => Outcome::Refused(DropReason::TxTooBig),
+                Err(Errno::INVAL | Errno::FAULT) => Outcome::Refused(DropReason::TxBadPacket),
+                // No room, or the device is off or gone: the packet stays with its owner, as on any link that is down.
+                Err(_) => Outcome::Full,
+            };
+        }
+    }
+}
+
+impl Path for TapTx {
+    fn mode(&self) -> Mode {
+        Mode::new("tap, one writev a frame", "the kernel has no ring for it")
+    }
+}
+
+impl TxPath for TapTx {
+    fn tx(&mut self, burst: &mut Burst, counters: &Counters) -> Result<Tally, RingFault> {
+        let mut tally = Tally::default();
+        let (addrs, lens, all_flags) = burst.packets();
+        for ((&addr, &len), &packet_flags) in addrs.iter().zip(lens).zip(all_flags) {
+            match self.send(addr, len, packet_flags) {
+                Outcome::Sent => {
+                    tally.packets += 1;
+                    tally.bytes += u64::from(len);
+                }
+                Outcome::Full => break,
+                Outcome::Refused(reason) => {
+                    counters.drop(reason, 1);
+                    tally.refused += 1;
+                }
+            }
+            self.pool.free_packet(addr, packet_flags);
+        }
+        burst.remove_front(tally.packets + tally.refused);
+        Ok(tally)
+    }
+}
