@@ -28,6 +28,7 @@ impl Bed {
         let features = RingFeatures {
             event_idx,
             indirect: false,
+            in_order: false,
         };
         let driver = SplitDriver::new(&region, 0, BASE, size, &layout, features);
         let fd = region.fd().try_clone_to_owned().expect("a descriptor");

@@ -10,7 +10,7 @@ pub enum RingFault {
         ring: &'static str,
         /// How far ahead it is.
         ahead: u16,
-        /// Descriptors of the ring.
+        /// Descriptors of the ring; in order, chains in flight.
         size: u16,
     },
     /// A packed ring is to be taken up where it has no descriptor.

@@ -59,6 +59,8 @@ pub struct RingFeatures {
     pub event_idx: bool,
     /// `VIRTIO_F_INDIRECT_DESC`.
     pub indirect: bool,
+    /// `VIRTIO_F_IN_ORDER`: needs the types for it, as the others need it not to be.
+    pub in_order: bool,
 }
 
 /// One contiguous piece of a chain on the driver's side.
@@ -75,7 +77,7 @@ pub struct Piece {
 pub struct Used {
     /// What the driver passed along with the chain.
     pub token: u32,
-    /// Bytes that the device says it wrote. Not checked against the chain's length.
+    /// Bytes that the device says it wrote. Not checked against the chain's length. In order, 0 for what it only reads.
     pub len: u32,
     /// It was pushed by [`DriverRing::push_chain`].
     pub chain: bool,
@@ -174,6 +176,8 @@ pub trait DeviceRing: Send {
     fn complete(&mut self, id: u16, len: u32);
     /// Gives the next `count` chains back: `each` says the id and the bytes written.
     fn complete_many(&mut self, count: usize, each: impl FnMut(usize) -> (u16, u32));
+    /// As [`DeviceRing::complete_many`], for chains that hold nothing for the device to write: `each` says the id. In order, that is one store.
+    fn complete_read_many(&mut self, count: usize, each: impl FnMut(usize) -> u16);
     /// Shows the driver what was completed.
     fn publish(&mut self);
     /// Whether the driver wants to be told of what was published since the last call.

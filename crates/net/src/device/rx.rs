@@ -148,7 +148,7 @@ impl<R: DeviceRing> DeviceRx<R> {
             }
             tally.packets += nth - run;
             self.ring
-                .complete_many(nth - run, |i| (looked[run + i].id, 0));
+                .complete_read_many(nth - run, |i| looked[run + i].id);
             if nth == looked.len() {
                 break;
             }

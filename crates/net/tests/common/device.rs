@@ -53,6 +53,7 @@ impl Guest {
         let features = RingFeatures {
             event_idx: self.features.contains(Features::EVENT_IDX),
             indirect: self.features.contains(Features::INDIRECT_DESC),
+            in_order: false,
         };
         // SAFETY: the areas lie in the memory, which the receiving and transmitting halves below hold.
         unsafe { SplitDevice::new(desc, avail, used, size, features) }

@@ -48,6 +48,7 @@ impl Host {
         let features = RingFeatures {
             event_idx: self.features.contains(Features::EVENT_IDX),
             indirect: self.features.contains(Features::INDIRECT_DESC),
+            in_order: false,
         };
         SplitDriver::new(&self.region, 0, RING, self.raw.size(), &self.ring, features)
     }

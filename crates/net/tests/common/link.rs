@@ -52,6 +52,7 @@ impl Link {
         let features = RingFeatures {
             event_idx: self.features.contains(Features::EVENT_IDX),
             indirect: self.features.contains(Features::INDIRECT_DESC),
+            in_order: false,
         };
         let driver = SplitDriver::new(&self.region, 0, RING, self.size, &self.ring, features);
         let at = |part: usize| self.memory.translate(RING + part as u64, 1).unwrap();

@@ -17,6 +17,7 @@ pub(super) fn ring_features(features: Features) -> RingFeatures {
     RingFeatures {
         event_idx: features.contains(Features::EVENT_IDX),
         indirect: features.contains(Features::INDIRECT_DESC),
+        in_order: false,
     }
 }
 

@@ -28,9 +28,15 @@ impl Chain {
     const SINGLE: Self = Self { count: 1, id: 0 };
 }
 
-/// See the module. Chains are given back in the order in which they came, so the used element of a chain lies where its first descriptor was.
+/// The device's half. Chains are given back in the order in which they came, so the used element of a chain lies where its first descriptor was.
+pub type PackedDevice = Device<false>;
+
+/// The device's half where `VIRTIO_F_IN_ORDER` was negotiated: a run of chains that were only read is given back by one used element (2.6.9).
+pub type PackedDeviceInOrder = Device<true>;
+
+/// See the two types.
 #[derive(Debug)]
-pub struct PackedDevice {
+pub struct Device<const IN_ORDER: bool> {
     ring: PackedRing,
     /// The first chain that was not given back, where also the next used element goes.
     next: Pos,
@@ -45,12 +51,14 @@ pub struct PackedDevice {
     cursor: Cell<(usize, u16)>,
     /// The first used element since `publish`.
     held: Option<Held>,
+    /// In order: the used element of a batch that may still grow. It lies where the batch begins, and names the chain that it ends with.
+    batch: Option<Held>,
     /// Descriptors given back since the driver was last told, or could have been.
     untold: u16,
     features: RingFeatures,
 }
 
-impl PackedDevice {
+impl<const IN_ORDER: bool> Device<IN_ORDER> {
     /// Takes a ring up at `base`, in vhost-user's packing: slot and wrap counter of the next available descriptor in the lower half, of the
     /// next used one in the upper. Between bursts this half holds nothing back, so that both are the same; where they are not, another
     /// device left chains behind, and they are served. Front ends that do not keep count leave the upper half empty. A new ring begins at
@@ -60,7 +68,7 @@ impl PackedDevice {
     /// `base` names a descriptor that the ring does not have.
     ///
     /// # Panics
-    /// When `size` is no size of a packed ring.
+    /// When `size` is no size of a packed ring, or this is not the type for the features.
     ///
     /// # Safety
     /// The areas are aligned by 16, 4 and 4 bytes, writable for a ring of `size` descriptors, and stay mapped for as long as this value lives.
@@ -73,6 +81,7 @@ impl PackedDevice {
         features: RingFeatures,
     ) -> Result<Self, RingFault> {
         assert!(check_packed_size(usize::from(size)).is_some());
+        assert_eq!(features.in_order, IN_ORDER);
         let from = if base >> 16 == 0 { base } else { base >> 16 };
         #[expect(clippy::cast_possible_truncation, reason = "takes the word apart")]
         let (slot, wrap) = (from as u16 & 0x7fff, from & 0x8000 != 0);
@@ -90,6 +99,7 @@ impl PackedDevice {
             long: 0,
             cursor: Cell::new((0, slot)),
             held: None,
+            batch: None,
             untold: 0,
             features,
         };
@@ -190,13 +200,19 @@ impl PackedDevice {
 
     /// Writes a used element at the front; the first of a burst stays invisible.
     #[inline(always)]
-    fn place(&mut self, word: u64) {
-        let Pos { slot, bits } = self.next;
-        let word = word | bits;
+    fn place(&mut self, Held { slot, word }: Held) {
         if self.held.is_some() {
             self.ring.word(slot).store(word, Ordering::Relaxed);
         } else {
             self.held = Some(Held { slot, word });
+        }
+    }
+
+    /// What was completed as a batch does not grow any more.
+    #[inline(always)]
+    fn close_batch(&mut self) {
+        if IN_ORDER && let Some(batch) = self.batch.take() {
+            self.place(batch);
         }
     }
 
@@ -207,6 +223,16 @@ impl PackedDevice {
         self.long -= usize::from(count > 1);
         self.next.skip(count, self.ring.size);
         self.seen -= 1;
+        self.untold = self.untold.saturating_add(count);
+        self.cursor.set((0, self.next.slot));
+    }
+
+    /// `count` single descriptors were given back, and `next` is behind them.
+    #[inline(always)]
+    fn passed(&mut self, count: usize) {
+        self.seen -= count;
+        #[expect(clippy::cast_possible_truncation, reason = "at most the ring's size")]
+        let count = count as u16;
         self.untold = self.untold.saturating_add(count);
         self.cursor.set((0, self.next.slot));
     }
@@ -236,7 +262,7 @@ fn used_word(id: u16, len: u32) -> u64 {
     word(len, id) | written
 }
 
-impl DeviceRing for PackedDevice {
+impl<const IN_ORDER: bool> DeviceRing for Device<IN_ORDER> {
     #[inline(always)]
     fn size(&self) -> u16 {
         self.ring.size
@@ -269,8 +295,8 @@ impl DeviceRing for PackedDevice {
         let (ring, mut at) = (self.ring, self.next);
         for nth in 0..count {
             let (desc, id) = ring.desc(at.slot);
-            // The lines came here to be read, and the used elements will be written to them.
-            if at.slot.is_multiple_of(4) {
+            // The lines came here to be read, and the used elements will be written to them; to few of them where they come in batches.
+            if !IN_ORDER && at.slot.is_multiple_of(4) {
                 prefetch_write(ring.desc_line(at.slot));
             }
             if !each(nth, Head { id, desc }) {
@@ -307,7 +333,10 @@ impl DeviceRing for PackedDevice {
     #[inline(always)]
     fn complete(&mut self, id: u16, len: u32) {
         debug_assert!(self.seen > 0);
-        self.place(used_word(id, len));
+        self.close_batch();
+        let Pos { slot, bits } = self.next;
+        let word = used_word(id, len) | bits;
+        self.place(Held { slot, word });
         self.pass();
     }
 
@@ -321,6 +350,7 @@ impl DeviceRing for PackedDevice {
             }
             return;
         }
+        self.close_batch();
         let (ring, mut at) = (self.ring, self.next);
         let mut rest = 0..count;
         if self.held.is_none() && rest.next().is_some() {
@@ -339,15 +369,37 @@ impl DeviceRing for PackedDevice {
             at.step(ring.size);
         }
         self.next = at;
-        self.seen -= count;
-        #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
-        let count = count as u16;
-        self.untold = self.untold.saturating_add(count);
-        self.cursor.set((0, at.slot));
+        self.passed(count);
+    }
+
+    #[inline(always)]
+    fn complete_read_many(&mut self, count: usize, mut each: impl FnMut(usize) -> u16) {
+        if !IN_ORDER {
+            return self.complete_many(count, |nth| (each(nth), 0));
+        }
+        debug_assert!(count <= self.seen);
+        if count == 0 {
+            return;
+        }
+        // In a new batch, the flags are those of its first slot: only the id changes.
+        let Held { slot, word } = self.batch.unwrap_or(Held {
+            slot: self.next.slot,
+            word: self.next.bits,
+        });
+        let word = word & BOTH | used_word(each(count - 1), 0);
+        self.batch = Some(Held { slot, word });
+        if self.long > 0 {
+            (0..count).for_each(|_| self.pass());
+            return;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "at most the ring's size")]
+        self.next.skip(count as u16, self.ring.size);
+        self.passed(count);
     }
 
     #[inline(always)]
     fn publish(&mut self) {
+        self.close_batch();
         Held::release(&mut self.held, &self.ring);
     }
 

@@ -1,5 +1,8 @@
 //! The driver's half of a packed virtqueue.
 
+mod any_order;
+mod in_order;
+
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -8,19 +11,32 @@ use vring_mem::Region;
 use vring_mem::copy::prefetch_write;
 
 use super::shared::store_table_desc;
-use super::shared::{BOTH, Held, PackedRing, Pos, flag, id_of, is_wanted, len_of, wish, word};
+use super::shared::{BOTH, Held, PackedRing, Pos, flag, is_wanted, wish, word};
 use super::{PackedLayout, check_packed_size};
 use crate::layout::INDIRECT_DESCS;
 use crate::shadow::{CHAIN, FreeList, MAX_CHAIN, NO_TOKEN, Shadow};
 use crate::{DescFlags, DriverRing, Piece, RingFault, RingFeatures, Used};
 
-/// See the module. The device may use chains in any order: they go by buffer ids, of which there are as many as descriptors.
+/// The driver's half. The device may use chains in any order: they go by buffer ids, of which there are as many as descriptors.
+pub type PackedDriver = Driver<false>;
+
+/// The driver's half where `VIRTIO_F_IN_ORDER` was negotiated.
+pub type PackedDriverInOrder = Driver<true>;
+
+/// See the two types.
 #[derive(Debug)]
-pub struct PackedDriver {
+pub struct Driver<const IN_ORDER: bool> {
     ring: PackedRing,
+    /// Free ids. In order: none, a chain goes by the slot of its first descriptor.
     free: FreeList,
     /// By id.
     shadow: Box<[Shadow]>,
+    /// In order: the bytes that the device wrote to a buffer, by id. All of them, until it says otherwise.
+    lens: Box<[u32]>,
+    /// In order: buffers were pushed for the device to write, so that lengths matter.
+    writes: bool,
+    /// In order: the id in the next used element, when no chain in flight has it.
+    lie: Option<u16>,
     /// Descriptors that can be pushed.
     free_descs: usize,
     /// Where the next descriptor goes.
@@ -46,14 +62,15 @@ pub struct PackedDriver {
 }
 
 // SAFETY: the pointers lead into the region, which is held, and are used through atomics or are ours to write.
-unsafe impl Send for PackedDriver {}
+unsafe impl<const IN_ORDER: bool> Send for Driver<IN_ORDER> {}
 
-impl PackedDriver {
+impl<const IN_ORDER: bool> Driver<IN_ORDER> {
     /// A ring of `size` descriptors at `offset` bytes of `region`, laid out by `layout`; the device knows the region's first byte by the
     /// address `device_base`. The ring's memory is initialised. Both wrap counters begin with 1 (2.8.1).
     ///
     /// # Panics
-    /// When the layout does not fit the region or `size` is no size of a packed ring: both are ours to choose.
+    /// When the layout does not fit the region, `size` is no size of a packed ring, or this is not the type for the features: all of that is
+    /// ours to choose.
     #[must_use]
     pub fn new(
         region: &Arc<Region>,
@@ -67,6 +84,7 @@ impl PackedDriver {
             check_packed_size(usize::from(size)).is_some()
                 && *layout == PackedLayout::new(size, layout.indirect.is_some())
         );
+        assert_eq!(features.in_order, IN_ORDER);
         assert!(offset.is_multiple_of(128) && offset + layout.total <= region.len());
         let at = |part: usize| {
             NonNull::new(region.base().wrapping_add(offset + part)).expect("inside a mapping")
@@ -82,8 +100,11 @@ impl PackedDriver {
         let ring = unsafe { PackedRing::new(at(desc), at(driver), at(device), size) };
         let mut driver = Self {
             ring,
-            free: FreeList::new(size),
+            free: FreeList::new(if IN_ORDER { 0 } else { size }),
             shadow: vec![Shadow::FREE; usize::from(size)].into_boxed_slice(),
+            lens: vec![0; if IN_ORDER { usize::from(size) } else { 0 }].into_boxed_slice(),
+            writes: false,
+            lie: None,
             free_descs: usize::from(size),
             avail: Pos::avail(0, true),
             held: None,
@@ -99,6 +120,30 @@ impl PackedDriver {
         };
         driver.want_calls(false);
         driver
+    }
+
+    /// Descriptors that the device has, or gave back and we did not take.
+    #[inline(always)]
+    fn in_flight(&self) -> usize {
+        self.shadow.len() - self.free_descs
+    }
+
+    /// The id of the chain that begins with the next descriptor.
+    #[inline(always)]
+    fn new_id(&mut self) -> u16 {
+        if IN_ORDER {
+            self.avail.slot
+        } else {
+            self.free.pop()
+        }
+    }
+
+    /// In order: how much of a chain the device writes, where it says nothing.
+    #[inline(always)]
+    fn post(&mut self, id: u16, len: u32) {
+        if IN_ORDER && self.writes {
+            self.lens[usize::from(id)] = len;
+        }
     }
 
     /// Writes the next descriptor; the first of a burst stays invisible.
@@ -124,7 +169,7 @@ impl PackedDriver {
         table: NonNull<u8>,
         device_table: u64,
     ) {
-        let id = self.free.pop();
+        let id = self.new_id();
         let offset = usize::from(id) * INDIRECT_DESCS * 16;
         for (i, piece) in pieces.iter().enumerate() {
             // SAFETY: the id's own table of INDIRECT_DESCS descriptors, which the caller compared with the pieces; aligned by 16.
@@ -143,12 +188,13 @@ impl PackedDriver {
             count: CHAIN | 1,
             next: 0,
         };
+        self.post(id, 0);
         let addr = device_table + offset as u64;
         self.place(addr, word(len, id) | flag(DescFlags::INDIRECT));
     }
 
     fn push_direct(&mut self, token: u32, pieces: &[Piece]) {
-        let id = self.free.pop();
+        let id = self.new_id();
         for (i, piece) in pieces.iter().enumerate() {
             let last = i + 1 == pieces.len();
             let next = if last { 0 } else { flag(DescFlags::NEXT) };
@@ -161,6 +207,7 @@ impl PackedDriver {
         )]
         let count = pieces.len() as u16;
         self.long += usize::from(count > 1);
+        self.post(id, 0);
         self.shadow[usize::from(id)] = Shadow {
             token,
             count: CHAIN | count,
@@ -174,98 +221,16 @@ impl PackedDriver {
         let shadow = &mut self.shadow[usize::from(id)];
         shadow.token = NO_TOKEN;
         let count = shadow.count & !CHAIN;
-        self.free.push(id);
+        if !IN_ORDER {
+            self.free.push(id);
+        }
         self.free_descs += usize::from(count);
         self.long -= usize::from(count > 1);
         count
     }
-
-    /// Looks for used elements until `wanted` chains are known. All of them are ours: no more slots are looked at than are in flight.
-    #[inline(always)]
-    fn look(&mut self, wanted: usize) {
-        let in_flight = self.shadow.len() - self.free_descs;
-        if self.long > 0 {
-            return self.look_long(wanted, in_flight);
-        }
-        let (ring, most) = (self.ring, wanted.min(in_flight));
-        let (mut at, mut seen) = (self.look, self.seen);
-        // Acquire, against the device's releasing store of the first flags of a burst: ids and lengths, the other elements of the burst, and
-        // what the device wrote to the buffers, are there.
-        while seen < most && ring.word(at.slot).load(Ordering::Acquire) & BOTH == at.bits {
-            at.step(ring.size);
-            seen += 1;
-        }
-        (self.look, self.seen) = (at, seen);
-    }
-
-    /// With chains of several descriptors in flight: the device skips as many slots as the chain has that it names (2.8.6).
-    #[cold]
-    fn look_long(&mut self, wanted: usize, in_flight: usize) {
-        let size = self.ring.size;
-        let mut passed = usize::from(self.used.distance(self.look, size));
-        while self.seen < wanted && passed < in_flight {
-            // Acquire: as in look.
-            let word = self.ring.word(self.look.slot).load(Ordering::Acquire);
-            if word & BOTH != self.look.bits {
-                return;
-            }
-            self.seen += 1;
-            let shadow = self.shadow.get(usize::from(id_of(word)));
-            let count = match shadow {
-                Some(shadow) if shadow.token != NO_TOKEN => shadow.count & !CHAIN,
-                // A lie, which is met when it is the first.
-                _ => return,
-            };
-            passed += usize::from(count);
-            if passed > in_flight {
-                // As above: some id comes twice.
-                return;
-            }
-            self.look.skip(count, size);
-        }
-    }
-
-    /// The first used element: its id, which is in flight, and what it says.
-    #[inline(always)]
-    fn first_used(&self) -> Result<(u16, Used), RingFault> {
-        let word = self.ring.word(self.used.slot).load(Ordering::Relaxed);
-        let id = id_of(word);
-        // Ids beyond the ring and ids that are not in flight are both lies (2.8.9). The length is taken as it is: there are devices that write
-        // one without the flag that says so.
-        match self.shadow.get(usize::from(id)) {
-            Some(shadow) if shadow.token != NO_TOKEN => Ok((
-                id,
-                Used {
-                    token: shadow.token,
-                    len: len_of(word),
-                    chain: shadow.count & CHAIN != 0,
-                },
-            )),
-            _ => Err(self.bad_id(id)),
-        }
-    }
-
-    #[cold]
-    fn bad_id(&self, id: u16) -> RingFault {
-        RingFault::UsedId {
-            id: id.into(),
-            size: self.ring.size,
-        }
-    }
-
-    /// `count` chains were taken.
-    #[inline(always)]
-    fn took(&mut self, count: usize) {
-        // A device that changes an id between the look and now leads us astray in its own ring: when all that was seen is taken, we look
-        // where we took last.
-        self.seen = self.seen.saturating_sub(count);
-        if self.seen == 0 {
-            self.look = self.used;
-        }
-    }
 }
 
-impl DriverRing for PackedDriver {
+impl<const IN_ORDER: bool> DriverRing for Driver<IN_ORDER> {
     #[inline(always)]
     fn size(&self) -> u16 {
         self.ring.size
@@ -290,8 +255,10 @@ impl DriverRing for PackedDriver {
     fn push(&mut self, token: u32, piece: Piece, write: bool) {
         debug_assert!(token != NO_TOKEN && self.free_descs > 0);
         let flags = if write { flag(DescFlags::WRITE) } else { 0 };
-        let id = self.free.pop();
+        let id = self.new_id();
         self.shadow[usize::from(id)] = Shadow::single(token);
+        self.writes |= write;
+        self.post(id, if write { piece.len } else { 0 });
         self.place(piece.addr, word(piece.len, id) | flags);
     }
 
@@ -301,12 +268,21 @@ impl DriverRing for PackedDriver {
         self.prefetch_free(tokens.len());
         let flags = if write { flag(DescFlags::WRITE) } else { 0 };
         let (ring, from, mut at) = (self.ring, self.free.head, self.avail);
-        let (ids, shadow) = (&*self.free.ids, &mut *self.shadow);
+        let (ids, shadow, lens) = (&*self.free.ids, &mut *self.shadow, &mut *self.lens);
+        self.writes |= write;
+        let writes = self.writes;
         // The address is written; the other word comes back.
         let mut fill = |nth: usize, token: u32, at: Pos| {
             debug_assert!(token != NO_TOKEN);
-            let id = ids[from.wrapping_add(nth) & (ids.len() - 1)];
+            let id = if IN_ORDER {
+                at.slot
+            } else {
+                ids[from.wrapping_add(nth) & (ids.len() - 1)]
+            };
             let Piece { addr, len } = piece(nth);
+            if IN_ORDER && writes {
+                lens[usize::from(id)] = if write { len } else { 0 };
+            }
             shadow[usize::from(id)] = Shadow::single(token);
             ring.set_addr(at.slot, addr);
             word(len, id) | flags | at.bits
@@ -328,8 +304,10 @@ impl DriverRing for PackedDriver {
             at.step(ring.size);
         }
         self.avail = at;
-        self.free.head = from.wrapping_add(tokens.len());
-        self.free.len -= tokens.len();
+        if !IN_ORDER {
+            self.free.head = from.wrapping_add(tokens.len());
+            self.free.len -= tokens.len();
+        }
         self.free_descs -= tokens.len();
         #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
         let count = tokens.len() as u16;
@@ -381,56 +359,39 @@ impl DriverRing for PackedDriver {
     #[inline(always)]
     fn used_ready(&mut self, wanted: usize) -> Result<usize, RingFault> {
         if self.seen < wanted {
-            self.look(wanted);
+            if IN_ORDER {
+                self.look_next(wanted);
+            } else {
+                self.look_any(wanted);
+            }
         }
-        Ok(self.seen)
+        // A lie is met when it is the first.
+        Ok(self.seen + usize::from(self.lie.is_some()))
     }
 
     #[inline(always)]
     fn pop_used(&mut self) -> Result<Used, RingFault> {
-        let (id, used) = self.first_used()?;
-        let count = self.release(id);
-        self.used.skip(count, self.ring.size);
-        self.took(1);
-        Ok(used)
+        if IN_ORDER {
+            self.pop_next()
+        } else {
+            self.pop_any()
+        }
     }
 
     #[inline(always)]
     fn pop_many(&mut self, tokens: &mut [u32], lens: &mut [u32]) -> Result<usize, RingFault> {
-        let (ring, mut at) = (self.ring, self.used);
-        let tail = self.free.head.wrapping_add(self.free.len);
-        let (ids, shadow) = (&mut *self.free.ids, &mut *self.shadow);
-        let mask = ids.len() - 1;
-        let mut count = 0;
-        for (token, len) in tokens.iter_mut().zip(lens) {
-            let word = ring.word(at.slot).load(Ordering::Relaxed);
-            let id = id_of(word);
-            let found = shadow
-                .get_mut(usize::from(id))
-                .filter(|found| found.token != NO_TOKEN);
-            let Some(found) = found else {
-                if count == 0 {
-                    return Err(self.bad_id(id));
-                }
-                break;
-            };
-            if found.count & CHAIN != 0 {
-                break;
-            }
-            (*token, *len) = (found.token, len_of(word));
-            found.token = NO_TOKEN;
-            ids[tail.wrapping_add(count) & mask] = id;
-            at.step(ring.size);
-            count += 1;
+        if IN_ORDER {
+            self.pop_next_many(tokens, lens)
+        } else {
+            self.pop_any_many(tokens, lens)
         }
-        self.free.len += count;
-        self.free_descs += count;
-        self.used = at;
-        self.took(count);
-        Ok(count)
     }
 
     fn take_outstanding(&mut self) -> Option<Used> {
+        if IN_ORDER {
+            let used = (self.in_flight() > 0).then(|| self.take_next())?;
+            return Some(Used { len: 0, ..used });
+        }
         // On from the last one: who takes all of them looks at each once.
         let from = self.outstanding;
         let id = (from..self.shadow.len())
@@ -457,6 +418,7 @@ impl DriverRing for PackedDriver {
         // Else the device could publish one, read the old "do not call", and leave us asleep.
         fence(Ordering::SeqCst);
         let first = self.ring.word(self.used.slot).load(Ordering::Acquire);
-        self.free_descs < self.shadow.len() && first & BOTH == self.used.bits
+        // What was seen of a batch is not written at each of its places.
+        self.seen > 0 || (self.in_flight() > 0 && first & BOTH == self.used.bits)
     }
 }

@@ -11,6 +11,6 @@ mod shared;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use device::PackedDevice;
-pub use driver::PackedDriver;
+pub use device::{Device, PackedDevice, PackedDeviceInOrder};
+pub use driver::{Driver, PackedDriver, PackedDriverInOrder};
 pub use layout::{MAX_PACKED_SIZE, PackedLayout, check_packed_size};

@@ -1,18 +1,22 @@
 //! What only a packed ring promises, and who can break it how.
 
-use super::{PackedDevice, PackedDriver, PackedLayout};
+use super::{Device, Driver, PackedLayout};
 use crate::RingFeatures;
-use crate::tests::{BASE, Format};
+use crate::tests::{self, BASE, Format};
 
-pub(crate) struct Packed;
+/// A packed ring, used in order or not.
+pub(crate) struct PackedKind<const IN_ORDER: bool>;
+pub(crate) type Packed = PackedKind<false>;
+pub(crate) type PackedInOrder = PackedKind<true>;
 
 /// The base of a ring that nobody used (2.8.1): slot 0, both wrap counters 1.
 const NEW: u32 = 0x8000_8000;
 
-impl Format for Packed {
-    type Driver = PackedDriver;
-    type Device = PackedDevice;
+impl<const IN_ORDER: bool> Format for PackedKind<IN_ORDER> {
+    type Driver = Driver<IN_ORDER>;
+    type Device = Device<IN_ORDER>;
     type Layout = PackedLayout;
+    const IN_ORDER: bool = IN_ORDER;
     const SIZES: &'static [u16] = &[
         1, 2, 3, 4, 5, 7, 8, 255, 256, 257, 1000, 4096, 32_767, 32_768,
     ];
@@ -22,20 +26,22 @@ impl Format for Packed {
         (layout, layout.total)
     }
 
-    fn driver(bed: &Bed, features: RingFeatures) -> PackedDriver {
-        PackedDriver::new(&bed.region, 0, BASE, bed.size, &bed.layout, features)
+    fn driver(bed: &tests::Bed<Self>, features: RingFeatures) -> Self::Driver {
+        Driver::new(&bed.region, 0, BASE, bed.size, &bed.layout, features)
     }
 
-    fn device(bed: &Bed, features: RingFeatures) -> PackedDevice {
+    fn device(bed: &tests::Bed<Self>, features: RingFeatures) -> Self::Device {
         take_up(bed, features, NEW)
     }
 }
 
-type Bed = crate::tests::Bed<Packed>;
-
-fn take_up(bed: &Bed, features: RingFeatures, base: u32) -> PackedDevice {
+fn take_up<const IN_ORDER: bool>(
+    bed: &tests::Bed<PackedKind<IN_ORDER>>,
+    features: RingFeatures,
+    base: u32,
+) -> Device<IN_ORDER> {
     let l = &bed.layout;
     let [desc, driver, device] = [l.desc, l.driver_event, l.device_event].map(|part| bed.at(part));
     // SAFETY: the layout lies inside the region, which the bed keeps mapped and which outlives the halves in every test.
-    unsafe { PackedDevice::new(desc, driver, device, bed.size, base, features) }.unwrap()
+    unsafe { Device::new(desc, driver, device, bed.size, base, features) }.unwrap()
 }

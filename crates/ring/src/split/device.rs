@@ -10,9 +10,15 @@ use crate::indirect::{table_desc, table_len};
 use crate::shared::{SUPPRESS, SplitRing, load_desc, need_event};
 use crate::{Desc, DescFlags, DeviceRing, Head, RingFault, RingFeatures};
 
-/// See the module. Indexes run freely through all of 16 bits and are masked where they meet the ring.
+/// The device's half.
+pub type SplitDevice = Device<false>;
+
+/// The device's half where `VIRTIO_F_IN_ORDER` was negotiated: a run of chains that were only read is given back by one used element (2.6.9).
+pub type SplitDeviceInOrder = Device<true>;
+
+/// See the two types. Indexes run freely through all of 16 bits and are masked where they meet the ring.
 #[derive(Debug)]
-pub struct SplitDevice {
+pub struct Device<const IN_ORDER: bool> {
     ring: SplitRing,
     /// The next available entry to take.
     avail_idx: u16,
@@ -22,13 +28,18 @@ pub struct SplitDevice {
     used_idx: u16,
     /// `used_idx` when the driver was last told, or could have been.
     called_idx: u16,
+    /// In order: where the used element goes of a batch that may still grow, and the chain that it ends with so far.
+    batch: Option<(u16, u16)>,
     features: RingFeatures,
 }
 
-impl SplitDevice {
+impl<const IN_ORDER: bool> Device<IN_ORDER> {
     /// Takes a ring up where its used index stands: 0 in a new ring, and behind the last chain that was given back in one that another
     /// device left, be it by dying. Between bursts this half holds nothing back, so the next available entry is the same number; the base
     /// that a front end sends says the same or, from front ends that do not keep count, nothing.
+    ///
+    /// # Panics
+    /// When this is not the type for the features.
     ///
     /// # Safety
     /// The areas are aligned by 16, 2 and 4 bytes, writable for a ring of `size` descriptors, a power of two from 2 to 32768, and stay
@@ -41,6 +52,7 @@ impl SplitDevice {
         size: u16,
         features: RingFeatures,
     ) -> Self {
+        assert_eq!(features.in_order, IN_ORDER);
         // SAFETY: the caller's promise.
         let ring = unsafe { SplitRing::new(desc, avail, used, size) };
         let base = ring.used_idx().load(Ordering::Acquire);
@@ -50,10 +62,19 @@ impl SplitDevice {
             avail_seen: base,
             used_idx: base,
             called_idx: base,
+            batch: None,
             features,
         };
         device.want_kicks(false);
         device
+    }
+
+    /// What was completed as a batch does not grow any more.
+    #[inline(always)]
+    fn close_batch(&mut self) {
+        if IN_ORDER && let Some((index, id)) = self.batch.take() {
+            self.ring.update_used_elem(index, id, 0);
+        }
     }
 
     fn walk_indirect(
@@ -80,7 +101,7 @@ impl SplitDevice {
     }
 }
 
-impl DeviceRing for SplitDevice {
+impl<const IN_ORDER: bool> DeviceRing for Device<IN_ORDER> {
     #[inline(always)]
     fn size(&self) -> u16 {
         self.ring.size()
@@ -197,6 +218,7 @@ impl DeviceRing for SplitDevice {
 
     #[inline(always)]
     fn complete(&mut self, id: u16, len: u32) {
+        self.close_batch();
         self.ring.update_used_elem(self.used_idx, id, len);
         self.used_idx = self.used_idx.wrapping_add(1);
         self.avail_idx = self.avail_idx.wrapping_add(1);
@@ -204,6 +226,7 @@ impl DeviceRing for SplitDevice {
 
     #[inline(always)]
     fn complete_many(&mut self, count: usize, mut each: impl FnMut(usize) -> (u16, u32)) {
+        self.close_batch();
         let (ring, from) = (self.ring, self.used_idx);
         #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
         for nth in 0..count {
@@ -217,7 +240,24 @@ impl DeviceRing for SplitDevice {
     }
 
     #[inline(always)]
+    fn complete_read_many(&mut self, count: usize, mut each: impl FnMut(usize) -> u16) {
+        if !IN_ORDER {
+            return self.complete_many(count, |nth| (each(nth), 0));
+        }
+        if count == 0 {
+            return;
+        }
+        let (index, _) = self.batch.unwrap_or((self.used_idx, 0));
+        self.batch = Some((index, each(count - 1)));
+        #[expect(clippy::cast_possible_truncation, reason = "at most the ring's size")]
+        let count = count as u16;
+        self.used_idx = self.used_idx.wrapping_add(count);
+        self.avail_idx = self.avail_idx.wrapping_add(count);
+    }
+
+    #[inline(always)]
     fn publish(&mut self) {
+        self.close_batch();
         // Release, against the driver's acquiring load of used.idx: the elements, and the bytes that we wrote to its buffers, come first.
         self.ring.used_idx().store(self.used_idx, Ordering::Release);
     }

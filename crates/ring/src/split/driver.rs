@@ -1,5 +1,8 @@
 //! The driver's half of a split virtqueue.
 
+mod any_order;
+mod in_order;
+
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -7,17 +10,28 @@ use std::sync::atomic::{Ordering, fence};
 use vring_mem::Region;
 use vring_mem::copy::prefetch_write;
 
+use in_order::Lens;
+
 use crate::layout::INDIRECT_DESCS;
 use crate::shadow::{CHAIN, FreeList, MAX_CHAIN, NO_TOKEN, Shadow};
 use crate::shared::{SUPPRESS, SplitRing, need_event, store_desc};
 use crate::{Desc, DescFlags, DriverRing, Piece, RingFault, RingFeatures, SplitLayout, Used};
 
-/// See the module. Indexes run freely through all of 16 bits and are masked where they meet the ring.
+/// The driver's half. The device may use chains in any order.
+pub type SplitDriver = Driver<false>;
+
+/// The driver's half where `VIRTIO_F_IN_ORDER` was negotiated.
+pub type SplitDriverInOrder = Driver<true>;
+
+/// See the two types. Indexes run freely through all of 16 bits and are masked where they meet the ring.
 #[derive(Debug)]
-pub struct SplitDriver {
+pub struct Driver<const IN_ORDER: bool> {
     ring: SplitRing,
+    /// In order, the list is the table itself: free descriptors follow each other, and so do those in flight.
     free: FreeList,
     shadow: Box<[Shadow]>,
+    /// In order: what is known of lengths.
+    lens: Lens,
     /// Where the next available entry goes.
     avail_idx: u16,
     /// `avail_idx` when the device was last told, or could have been.
@@ -36,14 +50,15 @@ pub struct SplitDriver {
 }
 
 // SAFETY: the pointers lead into the region, which is held, and are used through atomics or are ours to write.
-unsafe impl Send for SplitDriver {}
+unsafe impl<const IN_ORDER: bool> Send for Driver<IN_ORDER> {}
 
-impl SplitDriver {
+impl<const IN_ORDER: bool> Driver<IN_ORDER> {
     /// A ring of `size` descriptors at `offset` bytes of `region`, laid out by `layout`; the device knows the region's first byte by the
     /// address `device_base`. The ring's memory is initialised.
     ///
     /// # Panics
-    /// When the layout does not fit the region or `size` is no size of a split ring: both are ours to choose.
+    /// When the layout does not fit the region, `size` is no size of a split ring, or this is not the type for the features: all of that is ours
+    /// to choose.
     #[must_use]
     pub fn new(
         region: &Arc<Region>,
@@ -57,6 +72,7 @@ impl SplitDriver {
             crate::check_split_size(usize::from(size)).is_some()
                 && *layout == SplitLayout::new(size, layout.indirect.is_some())
         );
+        assert_eq!(features.in_order, IN_ORDER);
         assert!(offset.is_multiple_of(128) && offset + layout.total <= region.len());
         let at = |part: usize| {
             NonNull::new(region.base().wrapping_add(offset + part)).expect("inside a mapping")
@@ -74,6 +90,7 @@ impl SplitDriver {
         let mut driver = Self {
             ring,
             free: FreeList::new(size),
+            lens: Lens::new(if IN_ORDER { size } else { 0 }),
             shadow,
             avail_idx: 0,
             kicked_idx: 0,
@@ -145,6 +162,7 @@ impl SplitDriver {
             count: CHAIN | 1,
             next: 0,
         };
+        self.post(head, false, 0);
         self.offer(head);
     }
 
@@ -183,6 +201,7 @@ impl SplitDriver {
         )]
         let count = pieces.len() as u16;
         shadow.count = CHAIN | count;
+        self.post(head, false, 0);
         self.offer(head);
     }
 
@@ -201,32 +220,9 @@ impl SplitDriver {
         }
         shadow.token
     }
-
-    #[inline(always)]
-    fn first_used(&self) -> Result<(u16, Used), RingFault> {
-        let elem = self.ring.used_elem(self.used_idx).0;
-        #[expect(clippy::cast_possible_truncation, reason = "takes the element apart")]
-        let (id, len) = (elem as u32, (elem >> 32) as u32);
-        // Ids beyond the ring and ids that are not in flight are both lies (2.7.8).
-        match self.shadow.get(id as usize) {
-            #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
-            Some(shadow) if shadow.token != NO_TOKEN => Ok((
-                id as u16,
-                Used {
-                    token: shadow.token,
-                    len,
-                    chain: shadow.count & CHAIN != 0,
-                },
-            )),
-            _ => Err(RingFault::UsedId {
-                id,
-                size: self.ring.size(),
-            }),
-        }
-    }
 }
 
-impl DriverRing for SplitDriver {
+impl<const IN_ORDER: bool> DriverRing for Driver<IN_ORDER> {
     #[inline(always)]
     fn size(&self) -> u16 {
         self.ring.size()
@@ -264,6 +260,7 @@ impl DriverRing for SplitDriver {
             },
         );
         self.shadow[usize::from(head)] = Shadow::single(token);
+        self.post(head, write, piece.len);
         self.offer(head);
     }
 
@@ -276,12 +273,20 @@ impl DriverRing for SplitDriver {
         } else {
             DescFlags::empty()
         };
+        if IN_ORDER && write {
+            self.heed_lens();
+        }
         let (ring, from, first) = (self.ring, self.free.head, self.avail_idx);
-        let (ids, shadow) = (&*self.free.ids, &mut *self.shadow);
+        let (ids, shadow, lens) = (&*self.free.ids, &mut *self.shadow, &mut self.lens);
         for (nth, &token) in tokens.iter().enumerate() {
             debug_assert!(token != NO_TOKEN);
-            let id = ids[from.wrapping_add(nth) & (ids.len() - 1)];
+            let at = from.wrapping_add(nth) & (ids.len() - 1);
+            #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
+            let id = if IN_ORDER { at as u16 } else { ids[at] };
             let Piece { addr, len } = piece(nth);
+            if IN_ORDER {
+                lens.post(id, if write { len } else { 0 });
+            }
             ring.set_desc(
                 id,
                 Desc {
@@ -357,6 +362,9 @@ impl DriverRing for SplitDriver {
         if usize::from(seen) >= wanted {
             return Ok(usize::from(seen));
         }
+        if IN_ORDER {
+            return self.look_next();
+        }
         // Acquire, against the device's releasing store: the elements below the index, and what it wrote to the buffers, are there.
         self.used_seen = self.ring.used_idx().load(Ordering::Acquire);
         let ahead = self.used_seen.wrapping_sub(self.used_idx);
@@ -373,58 +381,27 @@ impl DriverRing for SplitDriver {
 
     #[inline(always)]
     fn pop_used(&mut self) -> Result<Used, RingFault> {
-        let (head, used) = self.first_used()?;
-        self.used_idx = self.used_idx.wrapping_add(1);
-        self.release(head);
-        Ok(used)
+        if IN_ORDER {
+            self.pop_next()
+        } else {
+            self.pop_any()
+        }
     }
 
     #[inline(always)]
     fn pop_many(&mut self, tokens: &mut [u32], lens: &mut [u32]) -> Result<usize, RingFault> {
-        let (ring, from) = (self.ring, self.used_idx);
-        let tail = self.free.head.wrapping_add(self.free.len);
-        let (ids, shadow) = (&mut *self.free.ids, &mut *self.shadow);
-        let mask = ids.len() - 1;
-        let mut count = 0;
-        for (nth, (token, len)) in tokens.iter_mut().zip(lens).enumerate() {
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "takes the element apart; nth is below the ring's size"
-            )]
-            let (id, written) = {
-                let elem = ring.used_elem(from.wrapping_add(nth as u16)).0;
-                (elem as u32, (elem >> 32) as u32)
-            };
-            let found = shadow
-                .get_mut(id as usize)
-                .filter(|found| found.token != NO_TOKEN);
-            let Some(found) = found else {
-                if nth == 0 {
-                    return Err(RingFault::UsedId {
-                        id,
-                        size: ring.size(),
-                    });
-                }
-                break;
-            };
-            if found.count & CHAIN != 0 {
-                break;
-            }
-            (*token, *len) = (found.token, written);
-            found.token = NO_TOKEN;
-            #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
-            let id = id as u16;
-            ids[tail.wrapping_add(nth) & mask] = id;
-            count = nth + 1;
+        if IN_ORDER {
+            self.pop_next_many(tokens, lens)
+        } else {
+            self.pop_any_many(tokens, lens)
         }
-        self.free.len += count;
-        #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
-        let taken = count as u16;
-        self.used_idx = from.wrapping_add(taken);
-        Ok(count)
     }
 
     fn take_outstanding(&mut self) -> Option<Used> {
+        if IN_ORDER {
+            let used = (self.free.len < self.shadow.len()).then(|| self.take_next())?;
+            return Some(Used { len: 0, ..used });
+        }
         // On from the last one: who takes all of them looks at each once.
         let from = self.outstanding;
         let head = (from..self.shadow.len())

@@ -5,5 +5,5 @@ mod driver;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use device::SplitDevice;
-pub use driver::SplitDriver;
+pub use device::{Device, SplitDevice, SplitDeviceInOrder};
+pub use driver::{Driver, SplitDriver, SplitDriverInOrder};

@@ -6,45 +6,53 @@ mod oracle;
 
 use vring_peer::RawRing;
 
-use super::{SplitDevice, SplitDriver};
-use crate::tests::{BASE, FEATURES, Format, features, piece, run_to};
+use super::{Device, Driver, SplitDevice, SplitDriver};
+use crate::tests::{self, BASE, FEATURES, Format, features, piece, run_to};
 use crate::{DeviceRing, DriverRing, Piece, RingFeatures, SplitLayout};
 
-pub(crate) struct Split;
+const SIZES: &[u16] = &[
+    2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768,
+];
 
-impl Format for Split {
-    type Driver = SplitDriver;
-    type Device = SplitDevice;
+/// A split ring, used in order or not.
+pub(crate) struct SplitKind<const IN_ORDER: bool>;
+pub(crate) type Split = SplitKind<false>;
+pub(crate) type SplitInOrder = SplitKind<true>;
+
+impl<const IN_ORDER: bool> Format for SplitKind<IN_ORDER> {
+    type Driver = Driver<IN_ORDER>;
+    type Device = Device<IN_ORDER>;
     type Layout = SplitLayout;
-    const SIZES: &'static [u16] = &[
-        2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768,
-    ];
+    const IN_ORDER: bool = IN_ORDER;
+    const SIZES: &'static [u16] = SIZES;
 
     fn layout(size: u16) -> (SplitLayout, usize) {
         let layout = SplitLayout::new(size, true);
         (layout, layout.total)
     }
 
-    fn driver(bed: &Bed, features: RingFeatures) -> SplitDriver {
-        SplitDriver::new(&bed.region, 0, BASE, bed.size, &bed.layout, features)
+    fn driver(bed: &tests::Bed<Self>, features: RingFeatures) -> Self::Driver {
+        Driver::new(&bed.region, 0, BASE, bed.size, &bed.layout, features)
     }
 
-    fn device(bed: &Bed, features: RingFeatures) -> SplitDevice {
+    fn device(bed: &tests::Bed<Self>, features: RingFeatures) -> Self::Device {
         let [desc, avail, used] = areas(bed);
         // SAFETY: the layout lies inside the region, which the bed keeps mapped and which outlives the halves in every test.
-        unsafe { SplitDevice::new(desc, avail, used, bed.size, features) }
+        unsafe { Device::new(desc, avail, used, bed.size, features) }
     }
 }
 
-type Bed = crate::tests::Bed<Split>;
+type Bed = tests::Bed<Split>;
 
-fn areas(bed: &Bed) -> [std::ptr::NonNull<u8>; 3] {
+fn areas<const IN_ORDER: bool>(
+    bed: &tests::Bed<SplitKind<IN_ORDER>>,
+) -> [std::ptr::NonNull<u8>; 3] {
     let l = &bed.layout;
     [l.desc, l.avail, l.used].map(|part| bed.at(part))
 }
 
 /// The same ring, to be written by hand.
-fn raw(bed: &Bed) -> RawRing {
+fn raw<const IN_ORDER: bool>(bed: &tests::Bed<SplitKind<IN_ORDER>>) -> RawRing {
     let [desc, avail, used] = areas(bed);
     // SAFETY: as in Split::device.
     unsafe { RawRing::new(desc, avail, used, bed.size) }

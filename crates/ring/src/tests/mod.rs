@@ -15,7 +15,7 @@ use crate::{DeviceRing, DriverRing, Piece, RingFeatures};
 /// The address of the region as the device knows it.
 pub(crate) const BASE: u64 = 0x1_0000_0000;
 
-/// All four sets of features.
+/// All four sets of features; whether in order is the format's to say.
 pub(crate) const FEATURES: [RingFeatures; 4] = [
     features(false, false),
     features(false, true),
@@ -27,6 +27,7 @@ pub(crate) const fn features(event_idx: bool, indirect: bool) -> RingFeatures {
     RingFeatures {
         event_idx,
         indirect,
+        in_order: false,
     }
 }
 
@@ -35,6 +36,8 @@ pub(crate) trait Format: Sized {
     type Driver: DriverRing;
     type Device: DeviceRing;
     type Layout;
+    /// Chains are used in order, and those that are only read in batches.
+    const IN_ORDER: bool;
     /// Sizes to test.
     const SIZES: &'static [u16];
 
@@ -68,11 +71,18 @@ impl<F: Format> Bed<F> {
     }
 
     pub(crate) fn driver(&self, features: RingFeatures) -> F::Driver {
-        F::driver(self, features)
+        F::driver(self, Self::features(features))
     }
 
     pub(crate) fn device(&self, features: RingFeatures) -> F::Device {
-        F::device(self, features)
+        F::device(self, Self::features(features))
+    }
+
+    fn features(features: RingFeatures) -> RingFeatures {
+        RingFeatures {
+            in_order: F::IN_ORDER,
+            ..features
+        }
     }
 
     /// Where the device has a part of the ring.
@@ -86,6 +96,12 @@ macro_rules! for_each_format {
     ($($test:ident),* $(,)?) => {
         mod split {
             $(#[test] fn $test() { super::$test::<crate::split::tests::Split>(); })*
+        }
+        mod split_in_order {
+            $(#[test] fn $test() { super::$test::<crate::split::tests::SplitInOrder>(); })*
+        }
+        mod packed_in_order {
+            $(#[test] fn $test() { super::$test::<crate::packed::tests::PackedInOrder>(); })*
         }
         mod packed {
             $(#[test] fn $test() { super::$test::<crate::packed::tests::Packed>(); })*

@@ -193,14 +193,27 @@ impl<F: Format> Model<F> {
                 len: desc.len,
             });
             assert_eq!(pieces.collect::<Vec<_>>(), chain.pieces);
+            // In order, the device gives what it only reads back in batches, and lengths of that are nothing.
+            let batched = F::IN_ORDER && !chain.write;
             let len = chain.token.wrapping_mul(31) + u32::try_from(nth).unwrap();
-            done.push((head.id, len));
+            let len = if batched { 0 } else { len };
+            done.push((head.id, len, batched));
             self.used.push_back((chain, len));
         }
-        if count.is_multiple_of(2) {
-            self.device.complete_many(count, |nth| done[nth]);
+        if F::IN_ORDER {
+            for run in done.chunk_by(|a, b| a.2 == b.2) {
+                if run[0].2 {
+                    self.device.complete_read_many(run.len(), |nth| run[nth].0);
+                } else {
+                    self.device
+                        .complete_many(run.len(), |nth| (run[nth].0, run[nth].1));
+                }
+            }
+        } else if count.is_multiple_of(2) {
+            self.device
+                .complete_many(count, |nth| (done[nth].0, done[nth].1));
         } else {
-            for &(id, len) in &done {
+            for &(id, len, _) in &done {
                 self.device.complete(id, len);
             }
         }
