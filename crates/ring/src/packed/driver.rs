@@ -35,7 +35,7 @@ pub struct Driver<const IN_ORDER: bool> {
     lens: Box<[u32]>,
     /// In order: buffers were pushed for the device to write, so that lengths matter.
     writes: bool,
-    /// In order: the id in the next used element, when no chain in flight has it.
+    /// The id in the next used element, when that was looked at and no chain can be meant.
     lie: Option<u16>,
     /// Descriptors that can be pushed.
     free_descs: usize,

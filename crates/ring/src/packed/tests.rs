@@ -1,6 +1,15 @@
 //! What only a packed ring promises, and who can break it how.
 
-use super::{Device, Driver, PackedLayout};
+mod any_order;
+mod hostile;
+mod in_order;
+mod places;
+
+use std::ptr::NonNull;
+
+use vring_peer::RawPacked;
+
+use super::{Device, Driver, PackedDevice, PackedDriver, PackedLayout};
 use crate::RingFeatures;
 use crate::tests::{self, BASE, Format};
 
@@ -35,13 +44,26 @@ impl<const IN_ORDER: bool> Format for PackedKind<IN_ORDER> {
     }
 }
 
+type Bed = tests::Bed<Packed>;
+
+fn areas<const IN_ORDER: bool>(bed: &tests::Bed<PackedKind<IN_ORDER>>) -> [NonNull<u8>; 3] {
+    let l = &bed.layout;
+    [l.desc, l.driver_event, l.device_event].map(|part| bed.at(part))
+}
+
+/// The same ring, to be written by hand.
+fn raw<const IN_ORDER: bool>(bed: &tests::Bed<PackedKind<IN_ORDER>>) -> RawPacked {
+    let [desc, driver, device] = areas(bed);
+    // SAFETY: as in take_up.
+    unsafe { RawPacked::new(desc, driver, device, bed.size) }
+}
+
 fn take_up<const IN_ORDER: bool>(
     bed: &tests::Bed<PackedKind<IN_ORDER>>,
     features: RingFeatures,
     base: u32,
 ) -> Device<IN_ORDER> {
-    let l = &bed.layout;
-    let [desc, driver, device] = [l.desc, l.driver_event, l.device_event].map(|part| bed.at(part));
+    let [desc, driver, device] = areas(bed);
     // SAFETY: the layout lies inside the region, which the bed keeps mapped and which outlives the halves in every test.
     unsafe { Device::new(desc, driver, device, bed.size, base, features) }.unwrap()
 }

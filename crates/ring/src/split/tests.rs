@@ -1,6 +1,7 @@
 //! What only a split ring promises, and who can break it how.
 
 mod hostile;
+mod in_order;
 mod model;
 mod oracle;
 

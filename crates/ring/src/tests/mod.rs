@@ -3,7 +3,9 @@
 
 mod events;
 mod properties;
+mod scribble;
 
+use std::collections::BTreeSet;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -116,6 +118,16 @@ pub(crate) fn piece(len: u32) -> Piece {
         addr: BASE + 64,
         len,
     }
+}
+
+/// All chains that are left can be taken back, each once, whatever the device did.
+pub(crate) fn take_back(mut driver: impl DriverRing, expected: impl IntoIterator<Item = u32>) {
+    let mut back = BTreeSet::new();
+    while let Some(used) = driver.take_outstanding() {
+        assert!(back.insert(used.token), "token {} twice", used.token);
+    }
+    assert_eq!(back, expected.into_iter().collect());
+    assert_eq!(driver.free_descs(), usize::from(driver.size()));
 }
 
 /// Runs a new ring up to `index`, so that a test begins near the wrap of the indexes.

@@ -15,6 +15,7 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
         if self.long > 0 {
             return self.look_long(wanted, in_flight);
         }
+        self.lie = None;
         let (ring, most) = (self.ring, wanted.min(in_flight));
         let (mut at, mut seen) = (self.look, self.seen);
         // Acquire, against the device's releasing store of the first flags of a burst: ids and lengths, the other elements of the burst, and
@@ -31,24 +32,25 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
     fn look_long(&mut self, wanted: usize, in_flight: usize) {
         let size = self.ring.size;
         let mut passed = usize::from(self.used.distance(self.look, size));
-        while self.seen < wanted && passed < in_flight {
+        while self.seen < wanted && passed < in_flight && self.lie.is_none() {
             // Acquire: as in look.
             let word = self.ring.word(self.look.slot).load(Ordering::Acquire);
             if word & BOTH != self.look.bits {
                 return;
             }
-            self.seen += 1;
-            let shadow = self.shadow.get(usize::from(id_of(word)));
+            let id = id_of(word);
+            let shadow = self.shadow.get(usize::from(id));
             let count = match shadow {
                 Some(shadow) if shadow.token != NO_TOKEN => shadow.count & !CHAIN,
-                // A lie, which is met when it is the first.
-                _ => return,
+                _ => 0,
             };
             passed += usize::from(count);
-            if passed > in_flight {
-                // As above: some id comes twice.
+            if count == 0 || passed > in_flight {
+                // Not in flight, or it comes twice.
+                self.lie = Some(id);
                 return;
             }
+            self.seen += 1;
             self.look.skip(count, size);
         }
     }
@@ -88,7 +90,7 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
         // where we took last.
         self.seen = self.seen.saturating_sub(count);
         if self.seen == 0 {
-            self.look = self.used;
+            (self.look, self.lie) = (self.used, None);
         }
     }
 

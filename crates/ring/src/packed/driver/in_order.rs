@@ -43,7 +43,6 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
         if self.long > 0 {
             return self.batch_along(id, most);
         }
-        // Ids beyond the ring are as far away as nothing in flight is.
         let behind = id < self.look.slot;
         let ahead = id.wrapping_sub(self.look.slot);
         let ahead = if behind {
@@ -52,7 +51,7 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
             ahead
         };
         let count = usize::from(ahead) + 1;
-        (count <= most).then(|| (count, ahead + 1))
+        (id < size && count <= most).then(|| (count, ahead + 1))
     }
 
     /// With long chains: only a first descriptor is an id.

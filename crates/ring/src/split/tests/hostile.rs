@@ -1,11 +1,10 @@
 //! A peer that breaks the rules of the ring: the other half says which rule, does not panic, does not hang, loses nothing.
 
-use std::collections::BTreeSet;
-
 use vring_peer::{INDIRECT, NEXT, Ram, RawDesc, RawRing, WRITE};
 
 use super::*;
 use crate::RingFault;
+use crate::tests::take_back;
 
 /// A hostile driver's ring in its memory, and our device half on it.
 struct Attack {
@@ -208,16 +207,6 @@ fn in_flight(size: u16, count: u32) -> (Bed, SplitDriver, RawRing) {
     driver.publish();
     let raw = raw(&bed);
     (bed, driver, raw)
-}
-
-/// All chains that are left can be taken back, each once, whatever the device did.
-fn take_back(mut driver: SplitDriver, expected: impl IntoIterator<Item = u32>) {
-    let mut back = BTreeSet::new();
-    while let Some(used) = driver.take_outstanding() {
-        assert!(back.insert(used.token), "token {} twice", used.token);
-    }
-    assert_eq!(back, expected.into_iter().collect());
-    assert_eq!(driver.free_descs(), usize::from(driver.size()));
 }
 
 /// A used index that runs away or backwards is a fault, again whenever it is looked at.
