@@ -24,4 +24,4 @@ pub use tx::{Lower, SoftTx};
 pub(crate) use bytes::View;
 
 #[cfg(test)]
-mod testing;
+mod tests;

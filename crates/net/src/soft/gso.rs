@@ -305,6 +305,3 @@ fn alloc(pool: &Arc<Mempool>, len: usize) -> Option<Packet> {
     }
     Some(packet)
 }
-
-#[cfg(test)]
-mod tests;

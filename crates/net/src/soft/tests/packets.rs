@@ -6,7 +6,7 @@ use vring_mem::burst::{Packet, flags};
 use vring_mem::mempool::{NO_SEG, Segment};
 use vring_mem::{Mempool, MempoolConfig, Pages};
 
-use super::View;
+use crate::soft::View;
 
 /// A mempool of small pages.
 pub(crate) fn pool(count: usize, buffer_size: usize) -> Arc<Mempool> {
@@ -22,14 +22,15 @@ pub(crate) fn pool(count: usize, buffer_size: usize) -> Arc<Mempool> {
 
 /// A packet with these bytes, in segments of the lengths of `cuts` and one more for the rest.
 pub(crate) fn packet(pool: &Arc<Mempool>, bytes: &[u8], cuts: &[usize]) -> Packet {
+    let room = pool.data_room() as usize;
     let mut pieces = Vec::new();
     let mut left = bytes;
     for &cut in cuts {
-        let (piece, rest) = left.split_at(cut.min(left.len()));
+        let (piece, rest) = left.split_at(cut.min(left.len()).min(room));
         pieces.push(piece);
         left = rest;
     }
-    pieces.extend(left.chunks(pool.data_room() as usize));
+    pieces.extend(left.chunks(room));
     let mut addrs = vec![0; pieces.len()];
     assert_eq!(pool.alloc_bulk(&mut addrs), addrs.len(), "too small a pool");
     for (nth, (&addr, piece)) in addrs.iter().zip(&pieces).enumerate() {
