@@ -100,6 +100,16 @@ pub enum PortError {
         /// What came.
         got: u16,
     },
+    /// An Ethernet address that cannot be used so, or one too many.
+    #[error("{name}: expected {expected}, got {got}")]
+    Address {
+        /// The port.
+        name: String,
+        /// What it can be.
+        expected: String,
+        /// What came.
+        got: String,
+    },
     /// No such queue.
     #[error("{name}: expected a {what} queue below {count}, got {got}")]
     NoQueue {
@@ -260,6 +270,7 @@ impl PortError {
             | Self::ActiveQueues { .. }
             | Self::NoQueue { .. }
             | Self::NoDescriptor { .. }
+            | Self::Address { .. }
             | Self::Mtu { .. } => "ERR_VRING_OUT_OF_RANGE",
             Self::UnknownOffload { .. } => "ERR_VRING_OFFLOAD",
             Self::NotSupported { .. } => "ERR_VRING_NOT_SUPPORTED",

@@ -17,9 +17,10 @@ pub use devargs::{DRIVERS, DevargInfo, Device, DriverInfo};
 pub use drivers::open;
 pub use error::PortError;
 pub use event::{EventQueue, LinkStatus, PortEvent};
-pub use offload::{Offloads, RxOffloads, TxOffloads};
+pub use offload::{OffloadInfo, Offloads, RxOffloads, TxOffloads};
 pub use owner::{Owner, Ticket};
-pub use port::{AppliedBy, MAX_MTU, MIN_MTU, Port, PortConfig, PortInfo};
+pub use port::{AppliedBy, MAX_ADDRESSES, MAX_MTU, MIN_MTU, Port, PortConfig, PortInfo, RxParts};
 pub use queue::{
-    DescStatus, Halt, Mode, Path, Queue, QueueInfo, QueueStats, RxPath, RxQueue, TxPath, TxQueue,
+    DescStatus, Halt, Mode, Path, Queue, QueueInfo, QueueStats, RxPath, RxQueue, Side, TxPath,
+    TxQueue,
 };

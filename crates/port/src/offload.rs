@@ -89,10 +89,10 @@ impl Offloads {
         tx: TxOffloads::empty(),
     };
 
-    /// What every port does, whatever its driver and asked for or not.
-    pub const ALWAYS: Self = Self {
-        rx: RxOffloads::SCATTER,
-        tx: TxOffloads::MULTI_SEGS,
+    /// What software does for every port, whatever its driver.
+    pub const SOFTWARE: Self = Self {
+        rx: RxOffloads::all().difference(RxOffloads::LRO),
+        tx: TxOffloads::all(),
     };
 
     /// Those of either.
@@ -120,6 +120,17 @@ impl Offloads {
         let tx = self.tx.names().into_iter().map(|name| format!("tx {name}"));
         rx.chain(tx).collect()
     }
+}
+
+/// Who does which offloads for a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OffloadInfo {
+    /// What was asked for when the port was opened.
+    pub asked: Offloads,
+    /// What the device does now: it depends on the peer, if there is one.
+    pub device: Offloads,
+    /// What software does where the device does not.
+    pub software: Offloads,
 }
 
 #[cfg(test)]

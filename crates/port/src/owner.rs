@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::PortError;
-use crate::queue::{Path, Queue};
+use crate::queue::{Queue, Side};
 
 /// Nobody's number.
 pub(crate) const NOBODY: u64 = 0;
@@ -44,12 +44,12 @@ impl Owner {
 
 /// A queue that is on its way to a thread: nobody has it until that thread takes it. Dropped instead, it leaves the queue to anybody.
 #[derive(Debug)]
-pub struct Ticket<P: Path + ?Sized> {
+pub struct Ticket<P: Side + ?Sized> {
     queue: Arc<Queue<P>>,
     number: u64,
 }
 
-impl<P: Path + ?Sized> Ticket<P> {
+impl<P: Side + ?Sized> Ticket<P> {
     /// For a queue that `from` has.
     pub(crate) fn new(queue: &Arc<Queue<P>>, from: u64) -> Result<Self, PortError> {
         let number = next();
@@ -75,7 +75,7 @@ impl<P: Path + ?Sized> Ticket<P> {
     }
 }
 
-impl<P: Path + ?Sized> Drop for Ticket<P> {
+impl<P: Side + ?Sized> Drop for Ticket<P> {
     fn drop(&mut self) {
         // Of a queue that was taken, or closed, there is nothing to give back.
         let _taken = self.queue.pass(self.number, NOBODY);

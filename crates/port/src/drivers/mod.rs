@@ -39,12 +39,12 @@ pub fn open(device: &Device, config: &PortConfig) -> Result<Port, PortError> {
         "net_virtio_user" => virtio_user::open(device, config),
         other => unreachable!("{other} stands in the table of drivers"),
     }?;
-    Ok(Port::new(shared, driver, config, reserved))
+    Port::new(shared, driver, config, reserved)
 }
 
 /// Nothing is agreed to that nobody does.
 fn check_offloads(device: &Device, wanted: Offloads) -> Result<(), PortError> {
-    let can = Offloads::ALWAYS.union(device.driver.offloads);
+    let can = Offloads::SOFTWARE.union(device.driver.offloads);
     let cannot = wanted.difference(can);
     if cannot == Offloads::NONE {
         return Ok(());

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use vring_mem::burst::Packet;
+use vring_mem::burst::flags;
 use vring_mem::{Burst, Mempool};
 use vring_net::{Counters, DropReason, Tally};
 use vring_ring::RingFault;
@@ -296,6 +297,11 @@ impl Path for RingRx {
 }
 
 impl RxPath for RingRx {
+    /// What was sent comes as it is.
+    fn gives(&self) -> u32 {
+        flags::META
+    }
+
     fn rx(&mut self, burst: &mut Burst, _counters: &Counters) -> Result<Tally, RingFault> {
         let (packets, bytes) = self.ring.pop(burst);
         Ok(Tally {
@@ -343,6 +349,11 @@ impl Path for RingTx {
 }
 
 impl TxPath for RingTx {
+    /// The receiver sees what the packet asks for.
+    fn takes(&self) -> u32 {
+        flags::META
+    }
+
     fn tx(&mut self, burst: &mut Burst, counters: &Counters) -> Result<Tally, RingFault> {
         let refused = drop_bad(&self.pool, burst, counters);
         let (packets, bytes) = self.ring.push(burst);

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{MutexGuard, PoisonError};
 
-use super::{AppliedBy, Port, PortConfig};
+use vring_net::soft::{RssConfig, RxConfig};
+
+use super::{AppliedBy, Port, PortConfig, rx_mode};
 use crate::PortError;
-use crate::queue::{Halt, Path, Queue};
+use crate::queue::{Halt, Queue, Side};
 
 /// Least payload of an Ethernet frame: what IPv4 demands of a link.
 pub const MIN_MTU: u16 = 68;
@@ -17,21 +19,24 @@ pub const MAX_MTU: u16 = 9728;
 pub(super) struct Settings {
     mtu: u16,
     /// Queues that are used, of those that there are.
-    rx_queues: u16,
+    pub(super) rx_queues: u16,
     tx_queues: u16,
     started: bool,
-    link_up: bool,
-    applied: BTreeMap<&'static str, AppliedBy>,
+    pub(super) rx: RxConfig,
+    /// The device goes by the table of `rx`.
+    pub(super) steers: bool,
+    pub(super) applied: BTreeMap<&'static str, AppliedBy>,
 }
 
 impl Settings {
-    pub(super) fn new(config: &PortConfig) -> Self {
+    pub(super) fn new(config: &PortConfig, mac: [u8; 6]) -> Self {
         Self {
             mtu: config.mtu,
             rx_queues: config.rx_queues,
             tx_queues: config.tx_queues,
             started: true,
-            link_up: true,
+            rx: rx_mode::at_open(config, mac),
+            steers: false,
             applied: BTreeMap::new(),
         }
     }
@@ -50,12 +55,12 @@ pub(crate) fn check_mtu(name: &str, mtu: u16) -> Result<(), PortError> {
 }
 
 impl Port {
-    fn settings(&self) -> MutexGuard<'_, Settings> {
+    pub(super) fn settings(&self) -> MutexGuard<'_, Settings> {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The settings of a port that is open.
-    fn open_settings(&self) -> Result<MutexGuard<'_, Settings>, PortError> {
+    pub(super) fn open_settings(&self) -> Result<MutexGuard<'_, Settings>, PortError> {
         if *self.closed.lock().unwrap_or_else(PoisonError::into_inner) {
             return Err(PortError::Closed {
                 name: self.name().to_owned(),
@@ -127,7 +132,6 @@ impl Port {
     pub fn set_link(&self, up: bool) -> Result<(), PortError> {
         let mut settings = self.open_settings()?;
         let by = self.driver.set_link(up)?;
-        settings.link_up = up;
         settings.applied.insert("link", by);
         self.halt_all(Halt::LINK, !up);
         self.shared.change_link(|link| link.set_down = !up);
@@ -174,7 +178,7 @@ impl Port {
     }
 
     /// The driver is told when our side stands still: after it stopped, before it starts.
-    fn switch<P: Path + ?Sized>(
+    fn switch<P: Side + ?Sized>(
         &self,
         queue: &Queue<P>,
         receives: bool,
@@ -187,7 +191,7 @@ impl Port {
         Ok(())
     }
 
-    fn switch_unlocked<P: Path + ?Sized>(
+    fn switch_unlocked<P: Side + ?Sized>(
         &self,
         queue: &Queue<P>,
         receives: bool,
@@ -217,7 +221,8 @@ impl Port {
         (settings.rx_queues, settings.tx_queues)
     }
 
-    /// Uses the first queues of each direction only, from now on; the others stand still. At most those that the port was opened with.
+    /// Uses the first queues of each direction only, from now on; the others stand still. At most those that the port was opened with. A table
+    /// that spreads packets over queues becomes an even one.
     ///
     /// # Errors
     /// [`PortError::ActiveQueues`], [`PortError::Closed`].
@@ -237,7 +242,16 @@ impl Port {
             }
         }
         let mut settings = self.open_settings()?;
+        let before = (settings.rx_queues, settings.tx_queues);
         (settings.rx_queues, settings.tx_queues) = (rx, tx);
+        let mut config = settings.rx.clone();
+        if let Some(rss) = &mut config.hash {
+            rss.table = RssConfig::even(rx).table;
+        }
+        if let Err(error) = self.apply(&mut settings, config) {
+            (settings.rx_queues, settings.tx_queues) = before;
+            return Err(error);
+        }
         for queue in all_rx {
             let index = queue.index();
             self.switch_unlocked(queue, true, index, Halt::UNUSED, index < rx);

@@ -1,19 +1,22 @@
 //! The port contract.
 
 mod configure;
+mod rx_mode;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use vring_mem::Mempool;
+use vring_net::soft::RxConfig;
 
 use crate::drivers::Name;
 use configure::Settings;
 pub(crate) use configure::check_mtu;
 pub use configure::{MAX_MTU, MIN_MTU};
+pub use rx_mode::{MAX_ADDRESSES, RxParts};
 
-use crate::offload::Offloads;
+use crate::offload::{OffloadInfo, Offloads};
 use crate::queue::Queue;
 use crate::{EventQueue, LinkStatus, PortError, PortEvent, RxQueue, TxQueue};
 
@@ -135,10 +138,15 @@ impl Shared {
 pub(crate) trait Driver: Send + Sync {
     /// What it is now.
     fn info(&self) -> PortInfo;
-    /// Its Ethernet address.
+    /// Its Ethernet address when it is opened.
     fn mac(&self) -> [u8; 6];
     /// Stops its threads and gives everything back. The queues are closed afterwards. Called once.
     fn close(&self);
+
+    /// What the device does to packets itself now.
+    fn offloads(&self) -> Offloads {
+        Offloads::NONE
+    }
 
     /// A queue was stopped, or is about to be started: the peer may be told. Our side of it stands still meanwhile.
     fn set_queue(&self, receives: bool, index: u16, on: bool) {
@@ -152,6 +160,25 @@ pub(crate) trait Driver: Send + Sync {
     fn set_link(&self, up: bool) -> Result<AppliedBy, PortError> {
         let _the_queues_do = up;
         Ok(AppliedBy::Software)
+    }
+
+    /// The port has another address from now on.
+    ///
+    /// # Errors
+    /// The device refused: nothing has changed then.
+    fn set_mac(&self, mac: [u8; 6]) -> Result<AppliedBy, PortError> {
+        let _nobody_to_tell = mac;
+        Ok(AppliedBy::Software)
+    }
+
+    /// Something else is to be received from now on, or in another way: which parts of it the device does. Software does the others; a device
+    /// that hands on only what was asked for, and no more than that, need not do a part to help.
+    ///
+    /// # Errors
+    /// The device refused: nothing has changed then.
+    fn set_rx_mode(&self, config: &RxConfig) -> Result<RxParts, PortError> {
+        let _no_such_device = config;
+        Ok(RxParts::empty())
     }
 
     /// The port has another MTU from now on, which lies in the range that all ports have.
@@ -190,6 +217,7 @@ pub struct Port {
     driver: Box<dyn Driver>,
     settings: Mutex<Settings>,
     closed: Mutex<bool>,
+    asked: Offloads,
     /// Free again when the port is gone.
     name: Mutex<Option<Name>>,
 }
@@ -208,15 +236,19 @@ impl Port {
         driver: Box<dyn Driver>,
         config: &PortConfig,
         name: Name,
-    ) -> Self {
-        let settings = Settings::new(config);
-        Self {
+    ) -> Result<Self, PortError> {
+        let settings = Settings::new(config, driver.mac());
+        let rx = settings.rx.clone();
+        let port = Self {
             shared,
             driver,
             settings: Mutex::new(settings),
             closed: Mutex::new(false),
             name: Mutex::new(Some(name)),
-        }
+            asked: config.offloads,
+        };
+        port.set_rx_mode(rx)?;
+        Ok(port)
     }
 
     /// The device's name, as `net_vhost0`.
@@ -261,10 +293,14 @@ impl Port {
         self.driver.info()
     }
 
-    /// Its Ethernet address.
+    /// Who does which offloads.
     #[must_use]
-    pub fn mac(&self) -> [u8; 6] {
-        self.driver.mac()
+    pub fn offloads(&self) -> OffloadInfo {
+        OffloadInfo {
+            asked: self.asked,
+            device: self.driver.offloads(),
+            software: Offloads::SOFTWARE,
+        }
     }
 
     /// Takes the port away: the peer is let go, sockets are removed, all buffers go back to the mempool. Queues give

@@ -3,21 +3,23 @@
 use std::sync::atomic::Ordering;
 
 use vring_mem::Burst;
+use vring_net::soft::RxConfig;
 use vring_net::{Counters, Tally};
 use vring_ring::RingFault;
 
-use super::{Path, Queue, RxPath, RxQueue, TxPath, TxQueue};
+use super::soft::{Side, Soft};
+use super::{Queue, RxPath, RxQueue, Slot, TxQueue};
 use crate::event::signal;
 use crate::owner::Owner;
 use crate::{PortError, PortEvent};
 
-impl<P: Path + ?Sized> Queue<P> {
+impl<P: Side + ?Sized> Queue<P> {
     #[inline(always)]
     fn run(
         &self,
         who: Owner,
         burst: &mut Burst,
-        f: impl FnOnce(&mut P, &mut Burst, &Counters) -> Result<Tally, RingFault>,
+        f: impl FnOnce(&mut P::Soft, &mut P, &mut Burst, &Counters) -> Result<Tally, RingFault>,
     ) -> Result<usize, PortError> {
         if self.owner.load(Ordering::Relaxed) != who.number() {
             self.claim(who)?;
@@ -30,23 +32,37 @@ impl<P: Path + ?Sized> Queue<P> {
         let Some(path) = slot.path.as_deref_mut() else {
             return self.idle();
         };
-        match f(path, burst, &self.counters) {
+        match f(&mut slot.soft, path, burst, &self.counters) {
             Ok(tally) => {
-                self.counters.count(&tally);
-                if tally.notify
-                    && let Some(fd) = &slot.notify
-                {
-                    signal(&**fd);
-                }
+                self.count(&tally, slot);
                 Ok(tally.packets + tally.refused)
             }
             Err(fault) => {
-                path.abandon(&self.counters);
-                slot.path = None;
-                self.report(fault);
+                self.fail(slot, fault);
                 Ok(0)
             }
         }
+    }
+
+    /// Counts what was moved, and notifies the peer that wants to be.
+    #[inline(always)]
+    fn count(&self, tally: &Tally, slot: &Slot<P>) {
+        self.counters.count(tally);
+        if tally.notify
+            && let Some(fd) = &slot.notify
+        {
+            signal(&**fd);
+        }
+    }
+
+    /// The peer broke the rules: the path is not used again.
+    #[cold]
+    fn fail(&self, slot: &mut Slot<P>, fault: RingFault) {
+        slot.soft.detached(&self.counters);
+        if let Some(mut path) = slot.path.take() {
+            path.abandon(&self.counters);
+        }
+        self.report(fault);
     }
 
     /// Nothing attached: a link that is down moves nothing, a closed port is an error.
@@ -79,7 +95,9 @@ impl RxQueue {
     /// [`PortError::QueueBusy`], [`PortError::Closed`].
     #[inline]
     pub fn burst(&self, who: Owner, burst: &mut Burst) -> Result<usize, PortError> {
-        self.run(who, burst, RxPath::rx)
+        self.run(who, burst, |soft, path, burst, counters| {
+            soft.rx(path, burst, counters)
+        })
     }
 
     /// Before sleeping on [`Queue::wake_fd`]: asks the peer to notify. True when packets came in meanwhile: poll, do not sleep.
@@ -95,6 +113,11 @@ impl RxQueue {
             .as_deref_mut()
             .is_some_and(|path| path.want_wake(true));
         Ok(pending || self.is_closed())
+    }
+
+    /// What software does to packets from now on.
+    pub(crate) fn configure(&self, config: &RxConfig) {
+        self.slot.lock().soft.configure(&self.pool, config);
     }
 
     /// Whether nothing will ever come again: the capture is through. Known from the burst on that found no more.
@@ -131,7 +154,12 @@ impl TxQueue {
     /// [`PortError::QueueBusy`], [`PortError::Closed`].
     #[inline]
     pub fn burst(&self, who: Owner, burst: &mut Burst) -> Result<usize, PortError> {
-        self.run(who, burst, TxPath::tx)
+        let before = burst.len();
+        self.run(who, burst, |soft, path, burst, counters| {
+            soft.tx(path, burst, counters)
+        })?;
+        // A packet that is cut is taken once and counts as its pieces.
+        Ok(before.saturating_sub(burst.len()))
     }
 
     /// Gives back buffers of packets that are through, as far as the peer has said so.
@@ -142,12 +170,12 @@ impl TxQueue {
         self.claim(who)?;
         // SAFETY: as in run.
         let mut slot = unsafe { self.slot.lock_as_owner() };
-        if let Some(path) = slot.path.as_deref_mut()
-            && let Err(fault) = path.reclaim()
-        {
-            path.abandon(&self.counters);
-            slot.path = None;
-            self.report(fault);
+        let slot = &mut *slot;
+        if let Some(path) = slot.path.as_deref_mut() {
+            match slot.soft.reclaim(path, &self.counters) {
+                Ok(tally) => self.count(&tally, slot),
+                Err(fault) => self.fail(slot, fault),
+            }
         }
         Ok(())
     }

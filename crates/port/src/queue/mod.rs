@@ -2,6 +2,7 @@
 
 mod burst;
 mod path;
+mod soft;
 mod stats;
 mod wake;
 
@@ -18,6 +19,8 @@ use crate::owner::{NOBODY, Owner, Ticket};
 use crate::{EventQueue, PortError};
 
 pub use path::{DescStatus, Mode, Path, RxPath, TxPath};
+pub use soft::Side;
+use soft::Soft;
 pub use stats::QueueStats;
 use wake::Wake;
 
@@ -37,16 +40,17 @@ bitflags::bitflags! {
 }
 
 /// What the data path works with, behind the lock.
-struct Slot<P: ?Sized> {
+struct Slot<P: Side + ?Sized> {
     path: Option<Box<P>>,
     /// Here the path waits while the queue stands still: the data path then finds none, and needs to know no more.
     parked: Option<Box<P>>,
     halts: Halt,
     /// Where the peer waits to be notified.
     notify: Option<Arc<OwnedFd>>,
+    soft: P::Soft,
 }
 
-impl<P: ?Sized> Slot<P> {
+impl<P: Side + ?Sized> Slot<P> {
     /// The path, whether the queue stands still or not.
     fn attached(&mut self) -> Option<&mut P> {
         self.path.as_deref_mut().or(self.parked.as_deref_mut())
@@ -75,7 +79,7 @@ pub struct QueueInfo {
 }
 
 /// A queue of either direction.
-pub struct Queue<P: ?Sized> {
+pub struct Queue<P: Side + ?Sized> {
     label: String,
     index: u16,
     pool: Arc<Mempool>,
@@ -93,7 +97,7 @@ pub type RxQueue = Queue<dyn RxPath>;
 /// Transmits.
 pub type TxQueue = Queue<dyn TxPath>;
 
-impl<P: ?Sized> fmt::Debug for Queue<P> {
+impl<P: Side + ?Sized> fmt::Debug for Queue<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Queue")
             .field("label", &self.label)
@@ -101,7 +105,7 @@ impl<P: ?Sized> fmt::Debug for Queue<P> {
     }
 }
 
-impl<P: Path + ?Sized> Queue<P> {
+impl<P: Side + ?Sized> Queue<P> {
     pub(crate) fn new(
         label: String,
         index: u16,
@@ -119,6 +123,7 @@ impl<P: Path + ?Sized> Queue<P> {
                 parked: None,
                 halts: Halt::default(),
                 notify: None,
+                soft: Soft::new(pool),
             }),
             counters: Counters::default(),
             start: Mutex::default(),
@@ -234,6 +239,7 @@ impl<P: Path + ?Sized> Queue<P> {
         self.detach();
         {
             let mut slot = self.slot.lock();
+            slot.soft.attached(&path);
             slot.path = Some(path);
             slot.notify = notify;
             slot.settle();
@@ -248,6 +254,7 @@ impl<P: Path + ?Sized> Queue<P> {
         let mut slot = self.slot.lock();
         slot.notify = None;
         if let Some(mut path) = slot.path.take().or(slot.parked.take()) {
+            slot.soft.detached(&self.counters);
             path.abandon(&self.counters);
             drop(path);
             self.pool.flush_thread_cache();

@@ -72,6 +72,10 @@ pub trait Path: Send {
 
 /// Receives.
 pub trait RxPath: Path {
+    /// Bits of [`vring_mem::burst::flags::META`] that its packets may have.
+    fn gives(&self) -> u32 {
+        0
+    }
     /// Appends packets to the burst until it is full or there are no more. Never blocks.
     ///
     /// # Errors
