@@ -14,12 +14,16 @@ interface DeviceOptions<D extends DriverName> {
   readonly name?: string
 }
 
-/** The features of a vhost-user link that can be left out. All are on unless set to false. */
+/** The features of a vhost-user link that can be left out. All are on unless set to false, but for `packedVq`. */
 interface LinkFeatures {
   /** Queue pairs, 1 to 128; default 1. */
   readonly queues?: number
   /** Ethernet address of the port, as `02:00:00:00:00:01`; default one that the driver makes up. */
   readonly mac?: string
+  /** Packed rings. Offered by `net_vhost` unless false; used by `net_virtio_user` only if true. */
+  readonly packedVq?: boolean
+  /** `IN_ORDER`: buffers are used in the order in which they were made available. */
+  readonly inOrder?: boolean
   /** Mergeable receive buffers. */
   readonly mrgRxbuf?: boolean
   /** `EVENT_IDX`: notifications by index. */
@@ -52,7 +56,7 @@ export interface NetVirtioUserOptions extends DeviceOptions<'net_virtio_user'>, 
   readonly busyPoll?: number
   /** True: make the socket and wait for the back end. False (default): connect to it, again and again. */
   readonly server?: boolean
-  /** Descriptors of a ring, a power of two from 2 to 32768; default 256. */
+  /** Descriptors of a ring, a power of two from 2 to 32768, packed any number from 1; default 256. */
   readonly queueSize?: number
   /** Accepted as in DPDK; vhost-user has no control queue. */
   readonly cq?: boolean

@@ -133,10 +133,12 @@ pub enum PortError {
         got: u32,
     },
     /// A ring cannot have that many descriptors.
-    #[error("{name}: expected a queue size that is a power of two from 2 to 32768, got {got}")]
+    #[error("{name}: expected a queue size that is {expected}, got {got}")]
     QueueSize {
         /// The port.
         name: String,
+        /// What a ring of this kind can have.
+        expected: &'static str,
         /// What came.
         got: usize,
     },

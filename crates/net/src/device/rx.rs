@@ -24,6 +24,7 @@ pub struct DeviceRx<R: DeviceRing> {
     view: RegionView,
     pool: Arc<Mempool>,
     header: u32,
+    mergeable: bool,
     pieces: Pieces,
 }
 
@@ -62,6 +63,7 @@ impl<R: DeviceRing> DeviceRx<R> {
             view: RegionView::EMPTY,
             pool,
             header: layout.len,
+            mergeable: layout.mergeable,
             pieces: Pieces::default(),
         }
     }
@@ -264,6 +266,23 @@ impl<R: DeviceRing> DeviceRx<R> {
             total,
             if more > 0 { flags::MULTI } else { 0 },
         ))
+    }
+
+    /// Its ring, to look at.
+    #[must_use]
+    pub fn ring(&self) -> &R {
+        &self.ring
+    }
+
+    /// Its ring, to ask how far the other side is.
+    pub fn ring_mut(&mut self) -> &mut R {
+        &mut self.ring
+    }
+
+    /// Whether buffers that merge were agreed on: it decides the header's length.
+    #[must_use]
+    pub fn is_mergeable(&self) -> bool {
+        self.mergeable
     }
 
     /// Asks for kicks, or for none: true when chains came in meanwhile.

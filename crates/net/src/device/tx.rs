@@ -259,6 +259,23 @@ impl<R: DeviceRing> DeviceTx<R> {
         burst.remove_front(taken);
     }
 
+    /// Its ring, to look at.
+    #[must_use]
+    pub fn ring(&self) -> &R {
+        &self.ring
+    }
+
+    /// Its ring, to ask how far the other side is.
+    pub fn ring_mut(&mut self) -> &mut R {
+        &mut self.ring
+    }
+
+    /// Whether a packet may be spread over several of the driver's buffers.
+    #[must_use]
+    pub fn is_mergeable(&self) -> bool {
+        self.layout.mergeable
+    }
+
     /// Where a device would go on.
     #[must_use]
     pub fn base(&self) -> u32 {

@@ -251,6 +251,17 @@ impl<R: DriverRing, const MRG: bool> DriverRx<R, MRG> {
         self.ring.needs_kick()
     }
 
+    /// Its ring, to look at.
+    #[must_use]
+    pub fn ring(&self) -> &R {
+        &self.ring
+    }
+
+    /// Its ring, to ask how far the other side is.
+    pub fn ring_mut(&mut self) -> &mut R {
+        &mut self.ring
+    }
+
     /// Asks for calls, or for none: true when packets came in meanwhile.
     pub fn want_calls(&mut self, on: bool) -> bool {
         self.ring.want_calls(on)

@@ -19,6 +19,7 @@ pub struct DriverTx<R: DriverRing> {
     ring: R,
     memory: DriverMemory,
     header: u32,
+    mergeable: bool,
     /// A header of zeros for packets that have no headroom left, by the device's address.
     spare_header: u64,
     /// The device's index is looked at again when fewer descriptors than this are free.
@@ -41,6 +42,7 @@ impl<R: DriverRing> DriverTx<R> {
             ring,
             memory,
             header: layout.len,
+            mergeable: layout.mergeable,
             spare_header,
             reclaim_below,
         }
@@ -188,6 +190,23 @@ impl<R: DriverRing> DriverTx<R> {
                 return Ok(());
             }
         }
+    }
+
+    /// Its ring, to look at.
+    #[must_use]
+    pub fn ring(&self) -> &R {
+        &self.ring
+    }
+
+    /// Its ring, to ask how far the other side is.
+    pub fn ring_mut(&mut self) -> &mut R {
+        &mut self.ring
+    }
+
+    /// Whether buffers that merge were agreed on: it decides the header's length.
+    #[must_use]
+    pub fn is_mergeable(&self) -> bool {
+        self.mergeable
     }
 
     /// The device is gone: counts what it was given and did not say it has read.

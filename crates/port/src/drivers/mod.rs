@@ -1,6 +1,7 @@
 //! The drivers, one file each.
 
 mod control;
+mod kind;
 mod netdev;
 mod null;
 mod paths;
@@ -13,7 +14,6 @@ mod virtio_user;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
-use vring_net::Features;
 use vring_vhost::SocketRole;
 
 use crate::port::{Driver, Shared, check_mtu};
@@ -123,35 +123,17 @@ fn random_mac() -> [u8; 6] {
 }
 
 /// What a vhost-user port of either end tells of itself.
-fn socket_details(
-    path: &str,
-    role: SocketRole,
-    connected: bool,
-    features: Option<Features>,
-) -> BTreeMap<&'static str, String> {
+fn socket_details(path: &str, role: SocketRole, connected: bool) -> BTreeMap<&'static str, String> {
     let role = if role == SocketRole::Listen {
         "server"
     } else {
         "client"
     };
     let peer = if connected { "connected" } else { "none" };
-    let mut details: BTreeMap<_, String> = [
+    [
         ("socket", path.into()),
         ("role", role.into()),
         ("peer", peer.into()),
     ]
-    .into();
-    if let Some(features) = features {
-        let mergeable = features.contains(Features::MRG_RXBUF);
-        details.insert(
-            "path",
-            if mergeable {
-                "split, mergeable"
-            } else {
-                "split"
-            }
-            .into(),
-        );
-    }
-    details
+    .into()
 }

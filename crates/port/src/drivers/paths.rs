@@ -6,71 +6,137 @@ use vring_mem::guest::GuestMemory;
 use vring_mem::{Burst, Mempool};
 use vring_net::device::{DeviceRx, DeviceTx};
 use vring_net::driver::{DriverMemory, DriverRx, DriverTx};
-use vring_net::{Counters, Features, HeaderLayout, Tally};
-use vring_ring::split::{SplitDevice, SplitDriver};
-use vring_ring::{DeviceRing, DriverRing, RingFault, RingFeatures};
+use vring_net::{Counters, HeaderLayout, Tally};
+use vring_ring::{DeviceRing, DriverRing, RingFault};
 
-use crate::queue::{Path, RxPath, TxPath};
+use super::kind::{DeviceKind, DriverKind, Named};
+use crate::queue::{DescStatus, Mode, Path, RxPath, TxPath};
 
-/// What a ring needs to know of the features.
-pub(super) fn ring_features(features: Features) -> RingFeatures {
-    RingFeatures {
-        event_idx: features.contains(Features::EVENT_IDX),
-        indirect: features.contains(Features::INDIRECT_DESC),
-        in_order: false,
-    }
+/// Goes on with the ring of whatever kind it is: the code is compiled for each.
+macro_rules! with_ring {
+    ($kinds:ident, $of:expr, $ring:ident => $make:expr) => {
+        match $of {
+            $kinds::Split($ring) => $make,
+            $kinds::SplitInOrder($ring) => $make,
+            $kinds::Packed($ring) => $make,
+            $kinds::PackedInOrder($ring) => $make,
+        }
+    };
 }
 
 /// Receives on the driver's side.
 pub(super) fn driver_rx(
-    ring: SplitDriver,
+    ring: DriverKind,
     memory: DriverMemory,
     layout: HeaderLayout,
 ) -> Box<dyn RxPath> {
-    if layout.mergeable {
+    with_ring!(DriverKind, ring, ring => if layout.mergeable {
         Box::new(DriverRx::<_, true>::new(ring, memory, layout))
     } else {
         Box::new(DriverRx::<_, false>::new(ring, memory, layout))
-    }
+    })
 }
 
 /// Transmits on the driver's side.
 pub(super) fn driver_tx(
-    ring: SplitDriver,
+    ring: DriverKind,
     memory: DriverMemory,
     layout: HeaderLayout,
     spare_header: u64,
 ) -> Box<dyn TxPath> {
-    Box::new(DriverTx::new(ring, memory, layout, spare_header))
+    with_ring!(DriverKind, ring, ring => Box::new(DriverTx::new(ring, memory, layout, spare_header)))
 }
 
 /// Receives on the device's side.
 pub(super) fn device_rx(
-    ring: SplitDevice,
+    ring: DeviceKind,
     memory: Arc<GuestMemory>,
     pool: Arc<Mempool>,
     layout: HeaderLayout,
 ) -> Box<dyn RxPath> {
-    Box::new(DeviceRx::new(ring, memory, pool, layout))
+    with_ring!(DeviceKind, ring, ring => Box::new(DeviceRx::new(ring, memory, pool, layout)))
 }
 
 /// Transmits on the device's side.
 pub(super) fn device_tx(
-    ring: SplitDevice,
+    ring: DeviceKind,
     memory: Arc<GuestMemory>,
     pool: Arc<Mempool>,
     layout: HeaderLayout,
 ) -> Box<dyn TxPath> {
-    Box::new(DeviceTx::new(ring, memory, pool, layout))
+    with_ring!(DeviceKind, ring, ring => Box::new(DeviceTx::new(ring, memory, pool, layout)))
 }
 
-impl<R: DriverRing, const MRG: bool> Path for DriverRx<R, MRG> {
-    fn abandon(&mut self, counters: &Counters) {
-        DriverRx::abandon(self, counters);
+/// A path by its ring, and what decided for it.
+fn mode<R: Named>(mergeable: bool) -> Mode {
+    let name = if mergeable {
+        format!("{}, mergeable", R::NAME)
+    } else {
+        R::NAME.to_owned()
+    };
+    let decisive = [
+        ("RING_PACKED", R::NAME.starts_with("packed")),
+        ("IN_ORDER", R::NAME.ends_with("in order")),
+        ("MRG_RXBUF", mergeable),
+    ];
+    let agreed = |on: bool| {
+        let names = decisive.iter().filter(|(_, agreed)| *agreed == on);
+        names.map(|&(name, _)| name).collect::<Vec<_>>().join(", ")
+    };
+    let why = match (agreed(true), agreed(false)) {
+        (yes, no) if yes.is_empty() => format!("not agreed on: {no}"),
+        (yes, no) if no.is_empty() => format!("agreed on: {yes}"),
+        (yes, no) => format!("agreed on: {yes}; not on: {no}"),
+    };
+    Mode::new(name, why)
+}
+
+/// What a descriptor does that lies `offset` behind the next, of which `done` are used, and `held` are with the device or used.
+fn status(offset: u32, done: usize, held: usize) -> DescStatus {
+    let offset = offset as usize;
+    if offset < done {
+        DescStatus::Done
+    } else if offset < held {
+        DescStatus::Available
+    } else {
+        DescStatus::Unavailable
     }
 }
 
-impl<R: DriverRing, const MRG: bool> RxPath for DriverRx<R, MRG> {
+/// Packets that wait to be taken; a fault is told by the next burst.
+fn waiting<R: DriverRing>(ring: &mut R) -> usize {
+    ring.used_ready(usize::MAX).unwrap_or(0)
+}
+
+/// Descriptors that the device has, or has given back unseen.
+fn held<R: DriverRing>(ring: &R) -> usize {
+    usize::from(ring.size()) - ring.free_descs()
+}
+
+impl<R: DriverRing + Named, const MRG: bool> Path for DriverRx<R, MRG> {
+    fn abandon(&mut self, counters: &Counters) {
+        DriverRx::abandon(self, counters);
+    }
+
+    fn mode(&self) -> Mode {
+        mode::<R>(MRG)
+    }
+
+    fn size(&self) -> u32 {
+        self.ring().size().into()
+    }
+
+    fn desc_status(&mut self, offset: u32) -> Option<DescStatus> {
+        let done = waiting(self.ring_mut());
+        Some(status(offset, done, held(self.ring())))
+    }
+
+    fn used_count(&mut self) -> Option<u32> {
+        u32::try_from(waiting(self.ring_mut())).ok()
+    }
+}
+
+impl<R: DriverRing + Named, const MRG: bool> RxPath for DriverRx<R, MRG> {
     fn rx(&mut self, burst: &mut Burst, counters: &Counters) -> Result<Tally, RingFault> {
         DriverRx::rx(self, burst, counters)
     }
@@ -80,13 +146,35 @@ impl<R: DriverRing, const MRG: bool> RxPath for DriverRx<R, MRG> {
     }
 }
 
-impl<R: DriverRing> Path for DriverTx<R> {
+impl<R: DriverRing + Named> Path for DriverTx<R> {
     fn abandon(&mut self, counters: &Counters) {
         DriverTx::abandon(self, counters);
     }
+
+    fn mode(&self) -> Mode {
+        mode::<R>(self.is_mergeable())
+    }
+
+    fn size(&self) -> u32 {
+        self.ring().size().into()
+    }
+
+    /// Free descriptors are as good as those that the device is through with.
+    fn desc_status(&mut self, offset: u32) -> Option<DescStatus> {
+        let busy = held(self.ring()).saturating_sub(waiting(self.ring_mut()));
+        Some(if (offset as usize) < busy {
+            DescStatus::Available
+        } else {
+            DescStatus::Done
+        })
+    }
+
+    fn used_count(&mut self) -> Option<u32> {
+        u32::try_from(held(self.ring())).ok()
+    }
 }
 
-impl<R: DriverRing> TxPath for DriverTx<R> {
+impl<R: DriverRing + Named> TxPath for DriverTx<R> {
     fn tx(&mut self, burst: &mut Burst, counters: &Counters) -> Result<Tally, RingFault> {
         DriverTx::tx(self, burst, counters)
     }
@@ -96,13 +184,36 @@ impl<R: DriverRing> TxPath for DriverTx<R> {
     }
 }
 
-impl<R: DeviceRing> Path for DeviceRx<R> {
+/// Chains that the driver made available; a fault is told by the next burst.
+fn ready<R: DeviceRing>(ring: &mut R) -> usize {
+    ring.ready(usize::MAX).unwrap_or(0)
+}
+
+impl<R: DeviceRing + Named> Path for DeviceRx<R> {
     fn base(&self) -> u32 {
         DeviceRx::base(self)
     }
+
+    fn mode(&self) -> Mode {
+        mode::<R>(self.is_mergeable())
+    }
+
+    fn size(&self) -> u32 {
+        self.ring().size().into()
+    }
+
+    /// What the driver has not made available it may still fill.
+    fn desc_status(&mut self, offset: u32) -> Option<DescStatus> {
+        let size = usize::from(self.ring().size());
+        Some(status(offset, ready(self.ring_mut()), size))
+    }
+
+    fn used_count(&mut self) -> Option<u32> {
+        u32::try_from(ready(self.ring_mut())).ok()
+    }
 }
 
-impl<R: DeviceRing> RxPath for DeviceRx<R> {
+impl<R: DeviceRing + Named> RxPath for DeviceRx<R> {
     fn rx(&mut self, burst: &mut Burst, counters: &Counters) -> Result<Tally, RingFault> {
         DeviceRx::rx(self, burst, counters)
     }
@@ -112,13 +223,36 @@ impl<R: DeviceRing> RxPath for DeviceRx<R> {
     }
 }
 
-impl<R: DeviceRing> Path for DeviceTx<R> {
+impl<R: DeviceRing + Named> Path for DeviceTx<R> {
     fn base(&self) -> u32 {
         DeviceTx::base(self)
     }
+
+    fn mode(&self) -> Mode {
+        mode::<R>(self.is_mergeable())
+    }
+
+    fn size(&self) -> u32 {
+        self.ring().size().into()
+    }
+
+    /// Where the driver posted room a packet can go at once; the rest holds packets that it has not taken yet.
+    fn desc_status(&mut self, offset: u32) -> Option<DescStatus> {
+        let room = ready(self.ring_mut());
+        Some(if (offset as usize) < room {
+            DescStatus::Done
+        } else {
+            DescStatus::Available
+        })
+    }
+
+    fn used_count(&mut self) -> Option<u32> {
+        let size = usize::from(self.ring().size());
+        u32::try_from(size.saturating_sub(ready(self.ring_mut()))).ok()
+    }
 }
 
-impl<R: DeviceRing> TxPath for DeviceTx<R> {
+impl<R: DeviceRing + Named> TxPath for DeviceTx<R> {
     fn tx(&mut self, burst: &mut Burst, counters: &Counters) -> Result<Tally, RingFault> {
         DeviceTx::tx(self, burst, counters)
     }

@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use vring_net::{Features, HeaderLayout};
-use vring_ring::split::SplitDevice;
 use vring_vhost::{
     BackendConfig, BackendHandler, BackendServer, ProtocolFeatures, SocketRole, VhostError,
     VringConfig,
 };
 
 use super::control::Control;
-use super::paths::{device_rx, device_tx, ring_features};
+use super::kind::DeviceKind;
+use super::paths::{device_rx, device_tx};
 use super::{MAX_QUEUES, Opened, check_queues, socket_details};
 use crate::port::{Driver, Shared};
 use crate::{Device, LinkStatus, PortConfig, PortError, PortEvent, PortInfo};
@@ -37,6 +37,8 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
     features.set(Features::MRG_RXBUF, device.switch("mrg_rxbuf", true)?);
     features.set(Features::EVENT_IDX, device.switch("event_idx", true)?);
     features.set(Features::INDIRECT_DESC, device.switch("indirect", true)?);
+    features.set(Features::RING_PACKED, device.switch("packed_vq", true)?);
+    features.set(Features::IN_ORDER, device.switch("in_order", true)?);
     features.set(Features::MQ, queues > 1);
     let mac = device.mac("mac")?.unwrap_or_else(next_mac);
 
@@ -117,7 +119,7 @@ impl Driver for Vhost {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let mut details = socket_details(&self.path, self.role, facts.connected, facts.features);
+        let mut details = socket_details(&self.path, self.role, facts.connected);
         if let Some(mtu) = facts.mtu {
             details.insert("peer mtu", mtu.to_string());
         }
@@ -170,16 +172,11 @@ impl Handler {
         let features = Features::from_bits_retain(config.features);
         let layout = HeaderLayout::of(features);
         let pair = usize::from(config.index / 2);
-        // SAFETY: the back end checked size, alignment and bounds of the three areas against the memory map, which the path below holds.
-        let ring = unsafe {
-            SplitDevice::new(
-                config.desc,
-                config.avail,
-                config.used,
-                config.size,
-                ring_features(features),
-            )
-        };
+        let ring = DeviceKind::new(config).map_err(|fault| PortError::Peer {
+            name: self.shared.name.clone(),
+            what: fault.to_string(),
+            code: "ERR_VRING_PEER",
+        })?;
         let (memory, pool) = (config.memory.clone(), self.shared.pool.clone());
         if receives(config.index) {
             if let Some(queue) = self.shared.rx.get(pair) {

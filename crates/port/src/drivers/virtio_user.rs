@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use vring_net::Features;
-use vring_ring::check_split_size;
 use vring_vhost::{Endpoint, SocketRole, VhostError};
 
 use super::control::Control;
+use super::kind::check_size;
 use super::netdev;
 use super::{MAX_QUEUES, Opened, check_queues, random_mac, socket_details};
 use crate::port::{Driver, Shared};
@@ -43,14 +43,16 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
     wanted.set(Features::MRG_RXBUF, device.switch("mrg_rxbuf", true)?);
     wanted.set(Features::EVENT_IDX, device.switch("event_idx", true)?);
     wanted.set(Features::INDIRECT_DESC, device.switch("indirect", true)?);
+    wanted.set(Features::RING_PACKED, device.switch("packed_vq", false)?);
+    wanted.set(Features::IN_ORDER, device.switch("in_order", true)?);
     let pairs = config.rx_queues.max(config.tx_queues);
     wanted.set(Features::MQ, pairs > 1);
     device.switch("cq", false)?;
     let options = Options {
         name: device.name.clone(),
         pairs,
-        rx_size: ring_size(device, config.rx_desc)?,
-        tx_size: ring_size(device, config.tx_desc)?,
+        rx_size: ring_size(device, wanted, config.rx_desc)?,
+        tx_size: ring_size(device, wanted, config.tx_desc)?,
         wanted,
         mtu: config.mtu,
     };
@@ -103,17 +105,14 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
 }
 
 /// `queue_size=` if it is given, else what the application configures, else the default.
-fn ring_size(device: &Device, configured: u16) -> Result<u16, PortError> {
+fn ring_size(device: &Device, wanted: Features, configured: u16) -> Result<u16, PortError> {
     let default = if configured == 0 {
         QUEUE_SIZE
     } else {
         configured
     };
     let asked = device.number("queue_size", default.into(), 0, usize::MAX)?;
-    check_split_size(asked).ok_or(PortError::QueueSize {
-        name: device.name.clone(),
-        got: asked,
-    })
+    check_size(&device.name, wanted, asked)
 }
 
 struct VirtioUser {
@@ -136,7 +135,7 @@ impl Driver for VirtioUser {
             rx_desc: self.options.rx_size,
             tx_desc: self.options.tx_size,
             features: features.map(Features::names).unwrap_or_default(),
-            details: socket_details(&self.path, self.role, features.is_some(), features),
+            details: socket_details(&self.path, self.role, features.is_some()),
         }
     }
 

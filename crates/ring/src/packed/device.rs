@@ -245,10 +245,20 @@ impl<const IN_ORDER: bool> Device<IN_ORDER> {
     ) -> Result<(), RingFault> {
         // The descriptors of a table simply follow each other (2.8.7).
         let count = table_len(table, self.features)?;
+        // SAFETY: 16 bytes of guest memory, aligned; memory is borrowed, so it stays mapped.
+        let load = |at| unsafe { load_table_desc(at) };
+        let mut first = table_desc(table, 0, memory, load)?;
+        if count > 1 && first.flags.contains(DescFlags::WRITE) {
+            // What is written comes after what is read (2.6.4.2). DPDK's driver leaves WRITE on the header of what it transmits, and means a
+            // descriptor to be read.
+            let second = table_desc(table, 1, memory, load)?;
+            first
+                .flags
+                .set(DescFlags::WRITE, second.flags.contains(DescFlags::WRITE));
+        }
+        each(first)?;
         #[expect(clippy::cast_possible_truncation, reason = "table_len has a bound")]
-        for index in 0..count as u16 {
-            // SAFETY: 16 bytes of guest memory, aligned; memory is borrowed, so it stays mapped.
-            let load = |at| unsafe { load_table_desc(at) };
+        for index in 1..count as u16 {
             each(table_desc(table, index, memory, load)?)?;
         }
         Ok(())

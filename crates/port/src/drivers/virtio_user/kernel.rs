@@ -225,13 +225,7 @@ impl Session {
         path: &str,
         mut details: BTreeMap<&'static str, String>,
     ) -> BTreeMap<&'static str, String> {
-        let mergeable = self.features.contains(Features::MRG_RXBUF);
-        let way = if mergeable {
-            "split, mergeable"
-        } else {
-            "split"
-        };
-        details.extend([("back end", path.to_owned()), ("path", way.to_owned())]);
+        details.insert("back end", path.to_owned());
         details
     }
 }

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use vring_mem::{Pages, Region};
 use vring_net::driver::DriverMemory;
 use vring_net::{Features, HeaderLayout, MAX_HEADER};
-use vring_ring::SplitLayout;
-use vring_ring::split::SplitDriver;
 use vring_vhost::VringAddresses;
 
 use super::Options;
 use crate::PortError;
-use crate::drivers::paths::{driver_rx, driver_tx, ring_features};
+use crate::drivers::kind::{DriverKind, RingLayout, check_size};
+use crate::drivers::paths::{driver_rx, driver_tx};
 use crate::event::eventfd;
 use crate::port::Shared;
 
@@ -34,11 +33,14 @@ pub(super) struct Ring {
     /// Readable when buffers were used.
     pub(super) call: Arc<OwnedFd>,
     offset: usize,
-    layout: SplitLayout,
+    layout: RingLayout,
 }
 
 impl Rings {
     /// Rings for the features that were agreed on, of zeros.
+    ///
+    /// # Errors
+    /// A size that these rings cannot have, no memory, no descriptors.
     pub(super) fn new(options: &Options, features: Features) -> Result<Self, PortError> {
         let mut offset = 0;
         let rings: Vec<Ring> = (0..2 * options.pairs)
@@ -49,7 +51,9 @@ impl Rings {
                 } else {
                     options.rx_size
                 };
-                let layout = SplitLayout::new(size, transmits);
+                // Asked for a packed ring, it may have got a split one.
+                check_size(&options.name, features, size.into())?;
+                let layout = RingLayout::new(features, size, transmits);
                 let ring = Ring {
                     index,
                     size,
@@ -58,7 +62,7 @@ impl Rings {
                     offset,
                     layout,
                 };
-                offset = (offset + layout.total).next_multiple_of(4096);
+                offset = (offset + layout.total()).next_multiple_of(4096);
                 Ok(ring)
             })
             .collect::<Result<_, PortError>>()?;
@@ -74,11 +78,8 @@ impl Rings {
     /// Where the areas of a ring are, as the back end knows them.
     pub(super) fn addresses(&self, ring: &Ring) -> VringAddresses {
         let at = device_address(&self.region) + ring.offset as u64;
-        VringAddresses {
-            desc: at + ring.layout.desc as u64,
-            avail: at + ring.layout.avail as u64,
-            used: at + ring.layout.used as u64,
-        }
+        let [desc, avail, used] = ring.layout.areas().map(|area| at + area as u64);
+        VringAddresses { desc, avail, used }
     }
 
     /// Makes the driver's halves and gives them to the port's queues. Rings without a queue stay empty.
@@ -90,13 +91,13 @@ impl Rings {
             device_base: device_address(shared.pool.region()),
         };
         for ring in &self.rings {
-            let driver = SplitDriver::new(
+            let driver = DriverKind::new(
                 &self.region,
                 ring.offset,
                 base,
                 ring.size,
                 &ring.layout,
-                ring_features(self.features),
+                self.features,
             );
             let pair = usize::from(ring.index / 2);
             if ring.index % 2 == 1 {

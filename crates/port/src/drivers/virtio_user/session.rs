@@ -10,6 +10,7 @@ use vring_vhost::{Frontend, FrontendRegion, ProtocolFeatures, VhostError};
 use super::Options;
 use super::rings::{Rings, detach, device_address};
 use crate::PortError;
+use crate::drivers::kind::first_base;
 use crate::port::Shared;
 
 /// Device status bits (virtio 1.2, 2.1).
@@ -178,7 +179,7 @@ fn start_rings(
 ) -> Result<(), VhostError> {
     for ring in &rings.rings {
         frontend.set_vring_num(ring.index, ring.size.into())?;
-        frontend.set_vring_base(ring.index, 0)?;
+        frontend.set_vring_base(ring.index, first_base(features))?;
         frontend.set_vring_addr(ring.index, rings.addresses(ring))?;
         frontend.set_vring_kick(ring_u8(ring.index), Some(ring.kick.as_fd()))?;
     }

@@ -1,0 +1,187 @@
+//! The kinds of ring, of which the features choose one, and both halves of each.
+
+use std::sync::Arc;
+
+use vring_mem::Region;
+use vring_net::Features;
+use vring_ring::packed::{
+    PackedDevice, PackedDeviceInOrder, PackedDriver, PackedDriverInOrder, PackedLayout,
+    check_packed_size,
+};
+use vring_ring::split::{SplitDevice, SplitDeviceInOrder, SplitDriver, SplitDriverInOrder};
+use vring_ring::{RingFault, RingFeatures, SplitLayout, check_split_size};
+use vring_vhost::VringConfig;
+
+use crate::PortError;
+
+/// What a ring needs to know of the features.
+fn ring_features(features: Features) -> RingFeatures {
+    RingFeatures {
+        event_idx: features.contains(Features::EVENT_IDX),
+        indirect: features.contains(Features::INDIRECT_DESC),
+        in_order: features.contains(Features::IN_ORDER),
+    }
+}
+
+/// The size of a ring of these features, if it can have that many descriptors.
+///
+/// # Errors
+/// [`PortError::QueueSize`].
+pub(super) fn check_size(name: &str, features: Features, size: usize) -> Result<u16, PortError> {
+    let (checked, expected) = if features.contains(Features::RING_PACKED) {
+        (check_packed_size(size), "a number from 1 to 32768")
+    } else {
+        (check_split_size(size), "a power of two from 2 to 32768")
+    };
+    checked.ok_or_else(|| PortError::QueueSize {
+        name: name.to_owned(),
+        expected,
+        got: size,
+    })
+}
+
+/// Where a new ring begins, in vhost-user's packing.
+pub(super) fn first_base(features: Features) -> u32 {
+    // Both wrap counters of a packed ring begin with 1 (2.8.1).
+    if features.contains(Features::RING_PACKED) {
+        0x8000_8000
+    } else {
+        0
+    }
+}
+
+/// Where the parts of a ring lie that this side makes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum RingLayout {
+    Split(SplitLayout),
+    Packed(PackedLayout),
+}
+
+impl RingLayout {
+    /// For a ring of `size`, with or without room for indirect tables.
+    pub(super) fn new(features: Features, size: u16, indirect: bool) -> Self {
+        if features.contains(Features::RING_PACKED) {
+            Self::Packed(PackedLayout::new(size, indirect))
+        } else {
+            Self::Split(SplitLayout::new(size, indirect))
+        }
+    }
+
+    /// Bytes in all.
+    pub(super) fn total(&self) -> usize {
+        match self {
+            Self::Split(layout) => layout.total,
+            Self::Packed(layout) => layout.total,
+        }
+    }
+
+    /// Offsets of the descriptors, of the driver's and of the device's area.
+    pub(super) fn areas(&self) -> [usize; 3] {
+        match self {
+            Self::Split(layout) => [layout.desc, layout.avail, layout.used],
+            Self::Packed(layout) => [layout.desc, layout.driver_event, layout.device_event],
+        }
+    }
+}
+
+/// The driver's half of a ring of any kind.
+pub(super) enum DriverKind {
+    Split(SplitDriver),
+    SplitInOrder(SplitDriverInOrder),
+    Packed(PackedDriver),
+    PackedInOrder(PackedDriverInOrder),
+}
+
+impl DriverKind {
+    /// A new ring of `size` descriptors at `offset` bytes of `region`, which the device knows by the address `base`.
+    pub(super) fn new(
+        region: &Arc<Region>,
+        offset: usize,
+        base: u64,
+        size: u16,
+        layout: &RingLayout,
+        features: Features,
+    ) -> Self {
+        let ring = ring_features(features);
+        match (layout, ring.in_order) {
+            (RingLayout::Split(layout), false) => {
+                Self::Split(SplitDriver::new(region, offset, base, size, layout, ring))
+            }
+            (RingLayout::Split(layout), true) => Self::SplitInOrder(SplitDriverInOrder::new(
+                region, offset, base, size, layout, ring,
+            )),
+            (RingLayout::Packed(layout), false) => {
+                Self::Packed(PackedDriver::new(region, offset, base, size, layout, ring))
+            }
+            (RingLayout::Packed(layout), true) => Self::PackedInOrder(PackedDriverInOrder::new(
+                region, offset, base, size, layout, ring,
+            )),
+        }
+    }
+}
+
+/// The device's half of a ring of any kind.
+pub(super) enum DeviceKind {
+    Split(SplitDevice),
+    SplitInOrder(SplitDeviceInOrder),
+    Packed(PackedDevice),
+    PackedInOrder(PackedDeviceInOrder),
+}
+
+impl DeviceKind {
+    /// Takes up the ring that a front end told of.
+    ///
+    /// # Errors
+    /// The front end's base lies outside of the ring.
+    pub(super) fn new(config: &VringConfig) -> Result<Self, RingFault> {
+        let features = Features::from_bits_retain(config.features);
+        let ring = ring_features(features);
+        let VringConfig {
+            desc,
+            avail,
+            used,
+            size,
+            base,
+            ..
+        } = *config;
+        // SAFETY: the back end checked size, alignment and bounds of the three areas for this kind against the memory map, which the path
+        // that gets the ring holds.
+        unsafe {
+            Ok(
+                match (features.contains(Features::RING_PACKED), ring.in_order) {
+                    (false, false) => Self::Split(SplitDevice::new(desc, avail, used, size, ring)),
+                    (false, true) => {
+                        Self::SplitInOrder(SplitDeviceInOrder::new(desc, avail, used, size, ring))
+                    }
+                    (true, false) => {
+                        Self::Packed(PackedDevice::new(desc, avail, used, size, base, ring)?)
+                    }
+                    (true, true) => Self::PackedInOrder(PackedDeviceInOrder::new(
+                        desc, avail, used, size, base, ring,
+                    )?),
+                },
+            )
+        }
+    }
+}
+
+/// What a kind of ring is called when a port tells of its data paths.
+pub(super) trait Named {
+    /// The format, and the order where it is agreed on.
+    const NAME: &'static str;
+}
+
+macro_rules! named {
+    ($($ring:ident = $name:literal),*) => { $(impl Named for $ring { const NAME: &'static str = $name; })* };
+}
+
+named!(
+    SplitDriver = "split",
+    SplitDriverInOrder = "split, in order",
+    PackedDriver = "packed",
+    PackedDriverInOrder = "packed, in order",
+    SplitDevice = "split",
+    SplitDeviceInOrder = "split, in order",
+    PackedDevice = "packed",
+    PackedDeviceInOrder = "packed, in order"
+);
