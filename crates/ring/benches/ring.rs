@@ -1,94 +1,18 @@
 //! What the ring itself costs, by burst and by size: both halves on one core, so no line travels between caches.
 
-use std::hint::black_box;
-use std::sync::Arc;
+mod bed;
+
 use std::time::Duration;
 
+use bed::{Bed, Kind, Packed, Split};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use vring_mem::guest::{GuestMemory, GuestRegion};
-use vring_mem::{Pages, Region};
-use vring_ring::split::{SplitDevice, SplitDriver};
-use vring_ring::{DeviceRing, DriverRing, Piece, RingFeatures, SplitLayout};
-
-const BASE: u64 = 0x1_0000_0000;
-
-/// Both halves of a ring, and the memory under them.
-struct Bed {
-    driver: SplitDriver,
-    device: SplitDevice,
-    tokens: Vec<u32>,
-    lens: Vec<u32>,
-    _memory: Arc<GuestMemory>,
-}
-
-impl Bed {
-    fn new(size: u16, event_idx: bool) -> Self {
-        let layout = SplitLayout::new(size, false);
-        let region = Region::create("ring-bench", layout.total, Pages::Base).expect("memory");
-        let features = RingFeatures {
-            event_idx,
-            indirect: false,
-            in_order: false,
-        };
-        let driver = SplitDriver::new(&region, 0, BASE, size, &layout, features);
-        let fd = region.fd().try_clone_to_owned().expect("a descriptor");
-        let guest = GuestRegion::map(BASE, BASE, region.len() as u64, 0, fd).expect("a map");
-        let memory = Arc::new(GuestMemory::new(vec![Arc::new(guest)]).expect("one region"));
-        let at = |part: usize| memory.translate(BASE + part as u64, 1).expect("inside");
-        let (desc, avail, used) = (at(layout.desc), at(layout.avail), at(layout.used));
-        // SAFETY: the layout lies inside the region, whose map `_memory` keeps as long as the device half.
-        let device = unsafe { SplitDevice::new(desc, avail, used, size, features) };
-        Self {
-            driver,
-            device,
-            tokens: (0..256).collect(),
-            lens: vec![0; 256],
-            _memory: memory,
-        }
-    }
-
-    fn push(&mut self, burst: usize) {
-        self.driver
-            .push_many(&self.tokens[..burst], true, |nth| Piece {
-                addr: BASE + nth as u64,
-                len: 2060,
-            });
-        self.driver.publish();
-        black_box(self.driver.needs_kick());
-    }
-
-    fn serve(&mut self, burst: usize) {
-        let ready = self
-            .device
-            .ready(burst)
-            .expect("an honest driver")
-            .min(burst);
-        let mut ids = [0u16; 256];
-        let looked = self.device.peek_many(ready, |nth, head| {
-            ids[nth] = head.id;
-            black_box(head.desc.len) > 0
-        });
-        let count = looked.expect("an honest driver");
-        self.device.complete_many(count, |nth| (ids[nth], 72));
-        self.device.publish();
-        black_box(self.device.needs_call());
-    }
-
-    fn pop(&mut self, burst: usize) {
-        let ready = self.driver.used_ready(burst).expect("an honest device");
-        let count = ready.min(burst);
-        let (tokens, lens) = (&mut self.tokens[..count], &mut self.lens[..count]);
-        let count = self.driver.pop_many(tokens, lens);
-        assert_eq!(count, Ok(burst));
-    }
-}
 
 /// A burst through the whole ring: push and publish, peek, complete and publish, pop.
-fn round_trip(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("round trip");
-    for (size, event_idx) in [(256u16, false), (256, true), (4096, true)] {
-        let mut bed = Bed::new(size, event_idx);
-        let kind = if event_idx { "event_idx" } else { "flags" };
+fn round_trip_of<K: Kind>(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group(K::NAME);
+    for (size, write) in [(256u16, true), (256, false), (4096, true)] {
+        let mut bed = Bed::<K>::new(size, true, write);
+        let kind = if write { "written" } else { "read" };
         for burst in [1usize, 8, 32, 64, 256] {
             group.throughput(Throughput::Elements(burst as u64));
             let id = BenchmarkId::new(format!("{size}/{kind}"), burst);
@@ -104,9 +28,16 @@ fn round_trip(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn round_trip(criterion: &mut Criterion) {
+    round_trip_of::<Split<false>>(criterion);
+    round_trip_of::<Split<true>>(criterion);
+    round_trip_of::<Packed<false>>(criterion);
+    round_trip_of::<Packed<true>>(criterion);
+}
+
 /// The three steps apart, in bursts of 32, each over a ring's worth of bursts.
-fn steps(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("step of 32");
+fn steps_of<K: Kind>(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group(format!("{}, step of 32", K::NAME));
     group.throughput(Throughput::Elements(256));
     let each = |f: &mut dyn FnMut()| (0..8).for_each(|_| f());
     let timed = |f: &mut dyn FnMut()| {
@@ -115,7 +46,7 @@ fn steps(criterion: &mut Criterion) {
         start.elapsed()
     };
     for step in ["push+publish", "peek+complete+publish", "pop"] {
-        let mut bed = Bed::new(256, true);
+        let mut bed = Bed::<K>::new(256, true, true);
         group.bench_function(step, |bencher| {
             bencher.iter_custom(|rounds| {
                 let mut spent = Duration::ZERO;
@@ -136,6 +67,11 @@ fn steps(criterion: &mut Criterion) {
         });
     }
     group.finish();
+}
+
+fn steps(criterion: &mut Criterion) {
+    steps_of::<Split<false>>(criterion);
+    steps_of::<Packed<false>>(criterion);
 }
 
 fn quick() -> Criterion {

@@ -110,29 +110,42 @@ impl<const IN_ORDER: bool> Device<IN_ORDER> {
     /// Looks for available descriptors until `wanted` chains are known.
     #[inline(always)]
     fn look(&mut self, wanted: usize) -> Result<(), RingFault> {
-        const NEXT: u64 = flag(DescFlags::NEXT);
-        let (ring, size) = (self.ring, self.ring.size);
-        let mut room = size - self.next.other().distance(self.look, size);
-        while self.seen < wanted && room > 0 {
-            // Acquire, against the driver's releasing store of the first flags of a burst: the rest of the descriptor and the others of the
-            // burst are there.
-            let word = ring.word(self.look.slot).load(Ordering::Acquire);
-            let mut count = 1;
-            if word & (BOTH | NEXT) != self.look.bits {
-                if word & BOTH != self.look.bits {
-                    break;
-                }
-                count = self.look_along(room)?;
-                if count == 0 {
-                    break;
-                }
-                self.look.skip(count - 1, size);
+        loop {
+            self.look_singles(wanted);
+            if self.seen >= wanted || !self.look_long()? {
+                return Ok(());
             }
-            self.look.step(size);
-            self.seen += 1;
-            room -= count;
         }
-        Ok(())
+    }
+
+    /// Descriptors that were not looked at in this round: never those that are not given back.
+    #[inline(always)]
+    fn room(&self) -> u16 {
+        self.ring.size - self.next.other().distance(self.look, self.ring.size)
+    }
+
+    /// As far as chains have one descriptor.
+    #[inline(always)]
+    fn look_singles(&mut self, wanted: usize) {
+        const NEXT: u64 = flag(DescFlags::NEXT);
+        let most = (wanted - self.seen).min(self.room().into());
+        let found = self.ring.published(self.look, most, BOTH | NEXT);
+        self.seen += usize::from(found);
+        self.look.skip(found, self.ring.size);
+    }
+
+    /// One chain of any length; false if there is none that can be taken now.
+    #[inline(always)]
+    fn look_long(&mut self) -> Result<bool, RingFault> {
+        // Acquire: as in published.
+        let word = self.ring.word(self.look.slot).load(Ordering::Acquire);
+        if word & BOTH != self.look.bits {
+            return Ok(false);
+        }
+        let count = self.look_along(self.room())?;
+        self.look.skip(count, self.ring.size);
+        self.seen += usize::from(count > 0);
+        Ok(count > 0)
     }
 
     /// Remembers the chain that begins where we look; its length, or 0 if there is none that can be taken now. Of its descriptors only the
@@ -151,7 +164,7 @@ impl<const IN_ORDER: bool> Device<IN_ORDER> {
             }
             at.step(size);
         }
-        // It runs into what is not given back yet: a chain that is longer than the ring. Met when it is the first.
+        // There is no room, or it runs into what is not given back yet: a chain that is longer than the ring. Met when it is the first.
         if self.seen == 0 {
             return Err(RingFault::ChainTooLong { max: size.into() });
         }
@@ -302,17 +315,19 @@ impl<const IN_ORDER: bool> DeviceRing for Device<IN_ORDER> {
             let yes = (0..count).take_while(|&nth| each(nth, self.head(self.slot_along(nth))));
             return Ok(yes.count());
         }
-        let (ring, mut at) = (self.ring, self.next);
-        for nth in 0..count {
-            let (desc, id) = ring.desc(at.slot);
-            // The lines came here to be read, and the used elements will be written to them; to few of them where they come in batches.
-            if !IN_ORDER && at.slot.is_multiple_of(4) {
-                prefetch_write(ring.desc_line(at.slot));
+        let (ring, mut nth) = (self.ring, 0);
+        for (slots, _) in self.next.runs(count, ring.size) {
+            for slot in slots {
+                let (desc, id) = ring.desc(slot);
+                // The lines came here to be read, and the used elements will be written to them; to few of them where they come in batches.
+                if !IN_ORDER && slot.is_multiple_of(4) {
+                    prefetch_write(ring.desc_line(slot));
+                }
+                if !each(nth, Head { id, desc }) {
+                    return Ok(nth);
+                }
+                nth += 1;
             }
-            if !each(nth, Head { id, desc }) {
-                return Ok(nth);
-            }
-            at.step(ring.size);
         }
         Ok(count)
     }
@@ -361,24 +376,25 @@ impl<const IN_ORDER: bool> DeviceRing for Device<IN_ORDER> {
             return;
         }
         self.close_batch();
-        let (ring, mut at) = (self.ring, self.next);
-        let mut rest = 0..count;
-        if self.held.is_none() && rest.next().is_some() {
+        let (ring, mut at, mut nth) = (self.ring, self.next, 0);
+        if self.held.is_none() && count > 0 {
             let (id, len) = each(0);
-            let word = used_word(id, len) | at.bits;
-            self.held = Some(Held {
-                slot: at.slot,
-                word,
-            });
+            let Pos { slot, bits } = at;
+            let word = used_word(id, len) | bits;
+            self.held = Some(Held { slot, word });
             at.step(ring.size);
+            nth = 1;
         }
-        for nth in rest {
-            let (id, len) = each(nth);
-            let word = used_word(id, len) | at.bits;
-            ring.word(at.slot).store(word, Ordering::Relaxed);
-            at.step(ring.size);
+        for (slots, bits) in at.runs(count - nth, ring.size) {
+            for slot in slots {
+                let (id, len) = each(nth);
+                let word = used_word(id, len) | bits;
+                ring.word(slot).store(word, Ordering::Relaxed);
+                nth += 1;
+            }
         }
-        self.next = at;
+        #[expect(clippy::cast_possible_truncation, reason = "at most the ring's size")]
+        self.next.skip(count as u16, ring.size);
         self.passed(count);
     }
 

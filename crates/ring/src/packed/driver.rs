@@ -272,10 +272,11 @@ impl<const IN_ORDER: bool> DriverRing for Driver<IN_ORDER> {
         self.writes |= write;
         let writes = self.writes;
         // The address is written; the other word comes back.
-        let mut fill = |nth: usize, token: u32, at: Pos| {
+        let mut fill = |nth: usize, token: u32, slot: usize| {
             debug_assert!(token != NO_TOKEN);
+            #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
             let id = if IN_ORDER {
-                at.slot
+                slot as u16
             } else {
                 ids[from.wrapping_add(nth) & (ids.len() - 1)]
             };
@@ -284,33 +285,34 @@ impl<const IN_ORDER: bool> DriverRing for Driver<IN_ORDER> {
                 lens[usize::from(id)] = if write { len } else { 0 };
             }
             shadow[usize::from(id)] = Shadow::single(token);
-            ring.set_addr(at.slot, addr);
-            word(len, id) | flags | at.bits
+            ring.set_addr(slot, addr);
+            word(len, id) | flags
         };
-        let mut rest = tokens.iter().enumerate();
+        let mut nth = 0;
         if self.held.is_none()
-            && let Some((nth, &token)) = rest.next()
+            && let Some(&token) = tokens.first()
         {
-            let word = fill(nth, token, at);
-            self.held = Some(Held {
-                slot: at.slot,
-                word,
-            });
+            let Pos { slot, bits } = at;
+            let word = fill(0, token, slot.into()) | bits;
+            self.held = Some(Held { slot, word });
             at.step(ring.size);
+            nth = 1;
         }
-        for (nth, &token) in rest {
-            let word = fill(nth, token, at);
-            ring.word(at.slot).store(word, Ordering::Relaxed);
-            at.step(ring.size);
+        for (slots, bits) in at.runs(tokens.len() - nth, ring.size) {
+            for (slot, &token) in slots.zip(&tokens[nth..]) {
+                let word = fill(nth, token, slot) | bits;
+                ring.word(slot).store(word, Ordering::Relaxed);
+                nth += 1;
+            }
         }
-        self.avail = at;
+        #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
+        let count = tokens.len() as u16;
+        self.avail.skip(count, ring.size);
         if !IN_ORDER {
             self.free.head = from.wrapping_add(tokens.len());
             self.free.len -= tokens.len();
         }
         self.free_descs -= tokens.len();
-        #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
-        let count = tokens.len() as u16;
         self.untold = self.untold.saturating_add(count);
     }
 

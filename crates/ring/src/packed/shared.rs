@@ -1,5 +1,6 @@
 //! The words of a packed ring in memory that the peer writes too: one accessor for each, all atomic; and positions in the ring.
 
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -98,6 +99,20 @@ impl Pos {
         }
     }
 
+    /// The next `count` places, at most a whole ring, as two runs of slots, with the bits for each: loops over them carry no compare-and-wrap.
+    #[inline(always)]
+    pub(super) fn runs(self, count: usize, size: u16) -> [(Range<usize>, u64); 2] {
+        let (from, size) = (usize::from(self.slot), usize::from(size));
+        debug_assert!(count <= size);
+        // Whatever a caller asks for, the slots are inside the ring.
+        let count = count.min(size);
+        let first = count.min(size - from);
+        [
+            (from..from + first, self.bits),
+            (0..count - first, self.bits ^ BOTH),
+        ]
+    }
+
     /// How far it is to `to`, which is ahead by at most a whole ring.
     #[inline(always)]
     pub(super) const fn distance(self, to: Self, size: u16) -> u16 {
@@ -159,7 +174,7 @@ pub(super) fn is_wanted(event: u32, event_idx: bool, new: Pos, count: u16, size:
 
 /// The three areas of a packed ring of `size` descriptors.
 ///
-/// Slots come from a [`Pos`] and are below the size, so no access leaves the areas, whatever the peer wrote.
+/// Slots come from a [`Pos`] and its runs and are below the size, so no access leaves the areas, whatever the peer wrote.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PackedRing {
     desc: NonNull<u8>,
@@ -190,44 +205,80 @@ impl PackedRing {
     }
 
     #[inline(always)]
-    fn desc_at(&self, slot: u16) -> *mut u64 {
-        debug_assert!(slot < self.size);
+    fn desc_at(&self, slot: usize) -> *mut u64 {
+        debug_assert!(slot < usize::from(self.size));
         // SAFETY: below the size, inside the ring.
-        unsafe { self.desc.as_ptr().add(16 * usize::from(slot)).cast() }
+        unsafe { self.desc.as_ptr().add(16 * slot).cast() }
     }
 
     /// The first word of a descriptor.
     #[inline(always)]
-    fn addr(&self, slot: u16) -> &AtomicU64 {
+    fn addr(&self, slot: usize) -> &AtomicU64 {
         // SAFETY: inside the ring, which is aligned by 16 and mapped (see new). An atomic may be written by the peer at any time.
         unsafe { AtomicU64::from_ptr(self.desc_at(slot)) }
     }
 
     /// The second word of a descriptor.
     #[inline(always)]
-    pub(super) fn word(&self, slot: u16) -> &AtomicU64 {
+    pub(super) fn word(&self, slot: impl Into<usize>) -> &AtomicU64 {
         // SAFETY: as in addr.
-        unsafe { AtomicU64::from_ptr(self.desc_at(slot).add(1)) }
+        unsafe { AtomicU64::from_ptr(self.desc_at(slot.into()).add(1)) }
+    }
+
+    /// How many of the next `most` descriptors the other side has published one after the other: those whose second words say `at`'s bits under
+    /// `mask`. A line that is published as a whole takes one comparison.
+    #[inline(always)]
+    pub(super) fn published(&self, at: Pos, most: usize, mask: u64) -> u16 {
+        // Acquire, against the releasing store of the first flags of a burst: the rest of the descriptors or used elements of that burst, and
+        // what was written to the buffers, are there.
+        let differs = |slot: usize, bits: u64| self.word(slot).load(Ordering::Acquire) ^ bits;
+        let mut found = 0;
+        for (slots, bits) in at.runs(most, self.size) {
+            let mut slot = slots.start;
+            while slot < slots.end {
+                let line = slot.is_multiple_of(4) && slots.end - slot >= 4;
+                let step = if line
+                    && (differs(slot, bits)
+                        | differs(slot + 1, bits)
+                        | differs(slot + 2, bits)
+                        | differs(slot + 3, bits))
+                        & mask
+                        == 0
+                {
+                    4
+                } else if differs(slot, bits) & mask == 0 {
+                    1
+                } else {
+                    return found;
+                };
+                slot += usize::from(step);
+                found += step;
+            }
+        }
+        found
     }
 
     /// Writes the first word of a descriptor.
     #[inline(always)]
-    pub(super) fn set_addr(&self, slot: u16, addr: u64) {
-        self.addr(slot).store(addr, Ordering::Relaxed);
+    pub(super) fn set_addr(&self, slot: impl Into<usize>, addr: u64) {
+        self.addr(slot.into()).store(addr, Ordering::Relaxed);
     }
 
     /// Reads a descriptor once; the second word has been seen to be the driver's before. Also its id.
     #[inline(always)]
-    pub(super) fn desc(&self, slot: u16) -> (Desc, u16) {
+    pub(super) fn desc(&self, slot: impl Into<usize>) -> (Desc, u16) {
+        let slot = slot.into();
         let word = self.word(slot).load(Ordering::Relaxed);
         let addr = self.addr(slot).load(Ordering::Relaxed);
-        let next = if slot + 1 == self.size { 0 } else { slot + 1 };
+        #[expect(clippy::cast_possible_truncation, reason = "below the size")]
+        let next = slot as u16 + 1;
+        let next = if next == self.size { 0 } else { next };
         (desc(addr, word, next), id_of(word))
     }
 
     #[inline(always)]
-    pub(super) fn desc_line(&self, slot: u16) -> *const u8 {
-        self.desc_at(slot).cast()
+    pub(super) fn desc_line(&self, slot: impl Into<usize>) -> *const u8 {
+        self.desc_at(slot.into()).cast()
     }
 
     #[inline(always)]

@@ -16,15 +16,10 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
             return self.look_long(wanted, in_flight);
         }
         self.lie = None;
-        let (ring, most) = (self.ring, wanted.min(in_flight));
-        let (mut at, mut seen) = (self.look, self.seen);
-        // Acquire, against the device's releasing store of the first flags of a burst: ids and lengths, the other elements of the burst, and
-        // what the device wrote to the buffers, are there.
-        while seen < most && ring.word(at.slot).load(Ordering::Acquire) & BOTH == at.bits {
-            at.step(ring.size);
-            seen += 1;
-        }
-        (self.look, self.seen) = (at, seen);
+        let most = wanted.min(in_flight).saturating_sub(self.seen);
+        let found = self.ring.published(self.look, most, BOTH);
+        self.seen += usize::from(found);
+        self.look.skip(found, self.ring.size);
     }
 
     /// With chains of several descriptors in flight: the device skips as many slots as the chain has that it names (2.8.6).
@@ -33,7 +28,7 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
         let size = self.ring.size;
         let mut passed = usize::from(self.used.distance(self.look, size));
         while self.seen < wanted && passed < in_flight && self.lie.is_none() {
-            // Acquire: as in look.
+            // Acquire: as in published.
             let word = self.ring.word(self.look.slot).load(Ordering::Acquire);
             if word & BOTH != self.look.bits {
                 return;
@@ -109,35 +104,38 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
         tokens: &mut [u32],
         lens: &mut [u32],
     ) -> Result<usize, RingFault> {
-        let (ring, mut at) = (self.ring, self.used);
+        let (ring, used) = (self.ring, self.used);
         let tail = self.free.head.wrapping_add(self.free.len);
         let (ids, shadow) = (&mut *self.free.ids, &mut *self.shadow);
         let mask = ids.len() - 1;
         let mut count = 0;
-        for (token, len) in tokens.iter_mut().zip(lens) {
-            let word = ring.word(at.slot).load(Ordering::Relaxed);
-            let id = id_of(word);
-            let found = shadow
-                .get_mut(usize::from(id))
-                .filter(|found| found.token != NO_TOKEN);
-            let Some(found) = found else {
-                if count == 0 {
-                    return Err(self.bad_id(id));
+        'all: for (slots, _) in used.runs(tokens.len().min(lens.len()), ring.size) {
+            let places = tokens[count..].iter_mut().zip(&mut lens[count..]);
+            for (slot, (token, len)) in slots.zip(places) {
+                let word = ring.word(slot).load(Ordering::Relaxed);
+                let id = id_of(word);
+                let found = shadow
+                    .get_mut(usize::from(id))
+                    .filter(|found| found.token != NO_TOKEN);
+                let Some(found) = found else {
+                    if count == 0 {
+                        return Err(self.bad_id(id));
+                    }
+                    break 'all;
+                };
+                if found.count & CHAIN != 0 {
+                    break 'all;
                 }
-                break;
-            };
-            if found.count & CHAIN != 0 {
-                break;
+                (*token, *len) = (found.token, len_of(word));
+                found.token = NO_TOKEN;
+                ids[tail.wrapping_add(count) & mask] = id;
+                count += 1;
             }
-            (*token, *len) = (found.token, len_of(word));
-            found.token = NO_TOKEN;
-            ids[tail.wrapping_add(count) & mask] = id;
-            at.step(ring.size);
-            count += 1;
         }
         self.free.len += count;
         self.free_descs += count;
-        self.used = at;
+        #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
+        self.used.skip(count as u16, ring.size);
         self.took(count);
         Ok(count)
     }

@@ -5,7 +5,7 @@
 use std::sync::atomic::Ordering;
 
 use super::Driver;
-use crate::packed::shared::{BOTH, id_of, len_of};
+use crate::packed::shared::{BOTH, Pos, id_of, len_of};
 use crate::shadow::CHAIN;
 use crate::{RingFault, Used};
 
@@ -13,38 +13,69 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
     /// Looks for used elements until `wanted` chains are known. Lengths are kept, and the ring is not read again when chains are taken.
     #[inline(always)]
     pub(super) fn look_next(&mut self, wanted: usize) {
+        if self.long == 0 && self.lie.is_none() {
+            self.look_singles(wanted);
+        }
         let (ring, size, in_flight) = (self.ring, self.ring.size, self.in_flight());
-        let mut passed = usize::from(self.used.distance(self.look, size));
-        while self.seen < wanted && passed < in_flight && self.lie.is_none() {
-            // Acquire, against the device's releasing store of the first flags of a burst: ids and lengths, the other elements of the burst,
-            // and what the device wrote to the buffers, are there.
-            let word = ring.word(self.look.slot).load(Ordering::Acquire);
-            if word & BOTH != self.look.bits {
-                return;
+        let (mut at, mut seen) = (self.look, self.seen);
+        let mut passed = self.used.distance(at, size);
+        while seen < wanted && usize::from(passed) < in_flight && self.lie.is_none() {
+            // Acquire: as in PackedRing::published.
+            let word = ring.word(at.slot).load(Ordering::Acquire);
+            if word & BOTH != at.bits {
+                break;
             }
             let id = id_of(word);
-            let Some((chains, descs)) = self.batch_to(id, in_flight - passed) else {
+            let Some((chains, descs)) = self.batch_to(id, at, in_flight - usize::from(passed))
+            else {
                 self.lie = Some(id);
-                return;
+                break;
             };
             if self.writes {
                 self.lens[usize::from(id)] = len_of(word);
             }
-            self.seen += chains;
-            passed += usize::from(descs);
-            self.look.skip(descs, size);
+            seen += chains;
+            passed += descs;
+            at.skip(descs, size);
         }
+        (self.look, self.seen) = (at, seen);
     }
 
-    /// Chains and descriptors from where we look up to and with the chain `id`, which is one of `most` descriptors in flight.
+    /// As far as each chain has one descriptor and a used element of its own, which is so where the device writes.
     #[inline(always)]
-    fn batch_to(&self, id: u16, most: usize) -> Option<(usize, u16)> {
+    fn look_singles(&mut self, wanted: usize) {
+        let (ring, writes, lens) = (self.ring, self.writes, &mut *self.lens);
+        let most = wanted.min(self.shadow.len() - self.free_descs);
+        let mut found = 0;
+        'all: for (slots, bits) in self.look.runs(most.saturating_sub(self.seen), ring.size) {
+            for slot in slots {
+                // Acquire: as in PackedRing::published.
+                let word = ring.word(slot).load(Ordering::Acquire);
+                if word & BOTH != bits || usize::from(id_of(word)) != slot {
+                    break 'all;
+                }
+                if writes {
+                    lens[slot] = len_of(word);
+                }
+                found += 1;
+            }
+        }
+        self.seen += usize::from(found);
+        self.look.skip(found, ring.size);
+    }
+
+    /// Chains and descriptors from where we look up to and with the chain `id`, which is among the `most` descriptors in flight from there.
+    #[inline(always)]
+    fn batch_to(&self, id: u16, from: Pos, most: usize) -> Option<(usize, u16)> {
         let size = self.ring.size;
         if self.long > 0 {
-            return self.batch_along(id, most);
+            return self.batch_along(id, from, most);
         }
-        let behind = id < self.look.slot;
-        let ahead = id.wrapping_sub(self.look.slot);
+        if id == from.slot {
+            return Some((1, 1));
+        }
+        let behind = id < from.slot;
+        let ahead = id.wrapping_sub(from.slot);
         let ahead = if behind {
             ahead.wrapping_add(size)
         } else {
@@ -56,8 +87,8 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
 
     /// With long chains: only a first descriptor is an id.
     #[cold]
-    fn batch_along(&self, id: u16, most: usize) -> Option<(usize, u16)> {
-        let (mut at, mut chains, mut descs) = (self.look, 0, 0u16);
+    fn batch_along(&self, id: u16, from: Pos, most: usize) -> Option<(usize, u16)> {
+        let (mut at, mut chains, mut descs) = (from, 0, 0u16);
         while usize::from(descs) < most {
             let here = at.slot;
             let count = self.shadow[usize::from(here)].count & !CHAIN;
@@ -111,24 +142,23 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
         if self.seen == 0 && most > 0 {
             return Err(self.told_lie());
         }
-        let (size, mut at, mut count) = (self.ring.size, self.used, 0);
-        let most = most.min(self.seen);
-        for (token, len) in tokens[..most].iter_mut().zip(lens) {
-            let shadow = &mut self.shadow[usize::from(at.slot)];
-            if shadow.count & CHAIN != 0 {
-                break;
+        let (size, mut count) = (self.ring.size, 0);
+        let (shadow, writes) = (&*self.shadow, self.writes);
+        'all: for (slots, _) in self.used.runs(most.min(self.seen), size) {
+            let places = tokens[count..].iter_mut().zip(&mut lens[count..]);
+            let kept = shadow[slots.clone()].iter().zip(slots).zip(places);
+            for ((shadow, slot), (token, len)) in kept {
+                if shadow.count & CHAIN != 0 {
+                    break 'all;
+                }
+                *token = shadow.token;
+                *len = if writes { self.lens[slot] } else { 0 };
+                count += 1;
             }
-            *token = shadow.token;
-            *len = if self.writes {
-                self.lens[usize::from(at.slot)]
-            } else {
-                0
-            };
-            at.step(size);
-            count += 1;
         }
         self.free_descs += count;
-        self.used = at;
+        #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
+        self.used.skip(count as u16, size);
         self.seen -= count;
         Ok(count)
     }

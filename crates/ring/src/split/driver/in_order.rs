@@ -107,6 +107,20 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
     /// Reads the lengths of the chains before `used_seen`, or before the first lie, which takes the place of it.
     #[inline(always)]
     fn read_lens(&mut self) {
+        let (ring, shadow, lens) = (self.ring, &*self.shadow, &mut self.lens);
+        // As far as each chain has one descriptor and a used element of its own, which is so where the device writes.
+        let (mut idx, mut desc) = (lens.idx, lens.desc);
+        while idx != self.used_seen {
+            let (elem, slot) = (ring.used_elem(idx).0, ring.slot(desc));
+            #[expect(clippy::cast_possible_truncation, reason = "takes the element apart")]
+            let (id, len) = (elem as u32, (elem >> 32) as u32);
+            if id as usize != slot || shadow[slot].count != 1 {
+                break;
+            }
+            lens.lens[slot] = len;
+            (idx, desc) = (idx.wrapping_add(1), desc.wrapping_add(1));
+        }
+        (lens.idx, lens.desc) = (idx, desc);
         while self.lens.idx != self.used_seen {
             let elem = self.ring.used_elem(self.lens.idx).0;
             #[expect(clippy::cast_possible_truncation, reason = "takes the element apart")]
@@ -125,10 +139,6 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
     #[inline(always)]
     fn batch_to(&self, id: u32) -> Option<(u16, u16)> {
         let most = self.used_seen.wrapping_sub(self.lens.idx);
-        let first = self.ring.slot(self.lens.desc);
-        if id as usize == first && self.shadow[first].count == 1 {
-            return Some((1, 1));
-        }
         let (mut at, mut descs) = (self.lens.desc, 0u16);
         for chains in 1..=most {
             let slot = self.ring.slot(at);
