@@ -45,6 +45,32 @@ export declare class MempoolHandle {
 
 /** A port. */
 export declare class PortHandle {
+  /** Lets all queues move packets. */
+  start(): void
+  /** All queues stand still. */
+  stop(): void
+  /** Whether it moves packets. */
+  started(): boolean
+  /** Sets the link up or down. */
+  setLink(up: boolean): void
+  /** Sets the MTU. */
+  setMtu(mtu: number): void
+  /** Sets the Ethernet address. */
+  setMac(mac: string): void
+  /** Receive and transmit queues that are used. */
+  usedQueues(): Array<number>
+  /** Uses that many queues. */
+  setQueues(rx: number, tx: number): void
+  /** Starts or stops one queue. */
+  setQueue(receives: boolean, index: number, on: boolean): void
+  /** What is received, and how. */
+  rxMode(): RxModeFacts
+  /** Sets what is received, and how. */
+  setRxMode(mode: RxModeFacts): void
+  /** Who applies what was set. */
+  applied(): Array<[string, string]>
+  /** Who does which offloads: receive, then transmit. */
+  offloads(): OffloadFacts
   /** Its number. */
   id(): number
   /** The device's name. */
@@ -83,6 +109,12 @@ export declare class QueueHandle {
   pool(): MempoolHandle
   /** Whether its port was closed. */
   closed(): boolean
+  /** What it is now. */
+  info(): QueueFacts
+  /** What a descriptor is doing: `available`, `done` or `unavail`. */
+  descStatus(offset: number): string
+  /** Packets that wait in its ring. */
+  usedCount(): number
   /** Makes this thread its user, or says who is. */
   claim(): void
   /** Gives it up. */
@@ -275,6 +307,16 @@ export interface NewBurst {
   memory: ArrayBuffer
 }
 
+/** Who does which offloads: names. */
+export interface OffloadFacts {
+  /** Asked for at open. */
+  asked: Array<Array<string>>
+  /** The device's now. */
+  device: Array<Array<string>>
+  /** Software's. */
+  software: Array<Array<string>>
+}
+
 /** Opens a device. Settles with the port, or with why not. */
 export declare function openPort(request: string | DeviceRequest, pool: MempoolHandle, config: PortRequest): Promise<PortHandle | Failure>
 
@@ -330,6 +372,50 @@ export interface QueueCounters {
   notifications: number
   /** Drops by name. */
   drops: Array<[string, number]>
+}
+
+/** What a queue is now. */
+export interface QueueFacts {
+  /** Descriptors of its ring, 0 where there is none. */
+  size: number
+  /** How it moves packets; none while it is not attached. */
+  mode?: string
+  /** Why so. */
+  why?: string
+  /** It was stopped by itself. */
+  stopped: boolean
+  /** It stands still, for whatever reason. */
+  still: boolean
+}
+
+/** How packets are hashed. */
+export interface RssFacts {
+  /** 40 bytes. */
+  key: Array<number>
+  /** What is hashed, by ethdev's names. */
+  types: Array<string>
+  /** Queues by the hash's low 7 bits; none where the device does not spread packets. */
+  table?: Array<number>
+}
+
+/** What is received, and how. */
+export interface RxModeFacts {
+  /** Packets to any address. */
+  promiscuous: boolean
+  /** Packets to any group. */
+  allMulticast: boolean
+  /** Addresses besides the port's own. */
+  macs: Array<string>
+  /** Groups. */
+  multicast: Array<string>
+  /** VLANs that pass; none: all. */
+  vlans?: Array<number>
+  /** Tags are taken out of packets. */
+  vlanStrip: boolean
+  /** `off`, `complete` or `verify`. */
+  checksum: string
+  /** Hashes. */
+  rss?: RssFacts
 }
 
 /** What a stream has done. */

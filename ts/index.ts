@@ -38,10 +38,9 @@ export {
   type PortEvents,
   type PortInfo,
   type QueueConfig,
-  type RxOffload,
-  type TxOffload,
   type WaitOptions,
 } from './port.ts'
-export { type QueueToken, RxQueue, TxQueue } from './queue.ts'
+export { type QueueInfo, type QueueToken, RxQueue, TxQueue } from './queue.ts'
+export type { OffloadInfo, Offloads, RssConfig, RssType, RxMode, RxOffload, TxOffload } from './rxmode.ts'
 export type { Drops, PortStats, QueueStats } from './stats.ts'
 export type { BurstFunction, ForwardScript, ScriptContext } from './testpmd/script/api.ts'

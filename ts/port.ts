@@ -6,6 +6,15 @@ import { deviceRequest, type DriverName, type PortOptions } from './devargs.ts'
 import { attempt, fromFailure, invalid, VringError } from './errors.ts'
 import { type Mempool, poolHandleOf } from './mempool.ts'
 import { handleOfQueue, makeRxQueue, makeTxQueue, type RxQueue, type TxQueue } from './queue.ts'
+import {
+  fromOffloadFacts,
+  fromRxFacts,
+  type OffloadInfo,
+  type RxMode,
+  type RxOffload,
+  toRxFacts,
+  type TxOffload,
+} from './rxmode.ts'
 import { portStats, type PortStats } from './stats.ts'
 
 /** How a port is opened, whatever its driver. */
@@ -33,12 +42,6 @@ export interface QueueConfig {
    */
   readonly txOffloads?: readonly TxOffload[]
 }
-
-/** Offloads of packets that come in, by ethdev's names. */
-export type RxOffload = 'checksum' | 'lro' | 'vlan-strip' | 'vlan-filter' | 'rss-hash' | 'scatter'
-
-/** Offloads of packets that go out, by ethdev's names; `udp-tso` is the cutting of UDP into datagrams (USO). */
-export type TxOffload = 'checksum' | 'tcp-tso' | 'udp-tso' | 'vlan-insert' | 'multi-segs'
 
 /** The state of a link. */
 export interface LinkStatus {
@@ -68,6 +71,8 @@ export interface PortInfo {
   readonly txDesc: number
   /** Names of the features that were negotiated; none while there is no peer. */
   readonly features: readonly string[]
+  /** Who applies what was set while the port was open, by what it is: `addresses`, `vlan-filter`, `vlan-strip`, `rss-hash`, `mac`, `mtu`, `link`. */
+  readonly appliedBy: Readonly<Record<string, 'device' | 'software'>>
   /** Further facts by name, for people: the socket, the role, the data path, … Which there are depends on the driver. */
   readonly details: Readonly<Record<string, string>>
 }
@@ -114,8 +119,6 @@ export class Port extends EventEmitter<PortEvents> implements AsyncDisposable {
   readonly name: string
   /** The driver. */
   readonly driver: DriverName
-  /** Largest payload of a frame in bytes. */
-  readonly mtu: number
   /** The mempool that it was opened with. */
   readonly mempool: Mempool
   /** Receive queues. */
@@ -134,10 +137,13 @@ export class Port extends EventEmitter<PortEvents> implements AsyncDisposable {
     this.id = handle.id()
     this.name = handle.name()
     this.driver = handle.driver() as DriverName
-    this.mtu = handle.mtu()
     this.mempool = mempool
-    this.rxQueues = Object.freeze(handle.rxQueues().map((queue) => makeRxQueue(queue, this)))
-    this.txQueues = Object.freeze(handle.txQueues().map((queue) => makeTxQueue(queue, this)))
+    this.rxQueues = Object.freeze(
+      handle.rxQueues().map((queue) => makeRxQueue(queue, { port: this, handle })),
+    )
+    this.txQueues = Object.freeze(
+      handle.txQueues().map((queue) => makeTxQueue(queue, { port: this, handle })),
+    )
     this.#waiter = handle.waiter()
     this.#waiter.unref()
     this.#listen()
@@ -174,7 +180,81 @@ export class Port extends EventEmitter<PortEvents> implements AsyncDisposable {
   /** What it is now. */
   get info(): PortInfo {
     const { details, ...facts } = this.#handle.facts()
-    return { driver: this.driver, mac: this.mac, ...facts, details: Object.fromEntries(details) }
+    const appliedBy = Object.fromEntries(this.#handle.applied()) as PortInfo['appliedBy']
+    return { driver: this.driver, mac: this.mac, ...facts, appliedBy, details: Object.fromEntries(details) }
+  }
+
+  /** Sets the Ethernet address of one station. Throws `ERR_VRING_OUT_OF_RANGE`, `ERR_VRING_CLOSED`, as all that sets something. */
+  setMac(mac: string): void {
+    attempt(() => this.#handle.setMac(mac))
+  }
+
+  /** Largest payload of a frame in bytes. */
+  get mtu(): number {
+    return this.#handle.mtu()
+  }
+
+  /** Sets the MTU, 68 to 9728, and tells the peer where it can be told. Longer frames pass all the same. */
+  setMtu(mtu: number): void {
+    attempt(() => this.#handle.setMtu(mtu))
+  }
+
+  /** Whether the port moves packets, as far as this side decides: it does when it is opened. */
+  get started(): boolean {
+    return this.#handle.started()
+  }
+
+  /** Lets all queues move packets again, but for those that were stopped by themselves. */
+  start(): void {
+    attempt(() => this.#handle.start())
+  }
+
+  /** All queues stand still and the link is down, until {@link start}. The peer stays; what it sends waits in the rings. */
+  stop(): void {
+    attempt(() => this.#handle.stop())
+  }
+
+  /** Sets the link up or down, whatever the peer does. Down, the queues stand still; nothing is dropped. */
+  setLink(up: boolean): void {
+    attempt(() => this.#handle.setLink(up))
+  }
+
+  /** Queues that are used: at first all. */
+  get queues(): { readonly rx: number; readonly tx: number } {
+    const [rx = 0, tx = 0] = this.#handle.usedQueues()
+    return { rx, tx }
+  }
+
+  /**
+   * Uses the first queues of each direction only; the others stand still. At most those that the port was opened with: `rxQueues` and
+   * `txQueues` stay as they are.
+   */
+  setQueues({
+    rx = this.queues.rx,
+    tx = this.queues.tx,
+  }: {
+    readonly rx?: number
+    readonly tx?: number
+  }): void {
+    attempt(() => this.#handle.setQueues(rx, tx))
+  }
+
+  /** What is received, and how. */
+  get rxMode(): RxMode {
+    return fromRxFacts(this.#handle.rxMode())
+  }
+
+  /**
+   * Changes what is received, and how; what is not named stays. The device does it or software does: {@link PortInfo.appliedBy}. Throws
+   * `ERR_VRING_NOT_SUPPORTED` for what nobody does; nothing has changed then.
+   */
+  setRxMode(changes: Partial<RxMode>): void {
+    attempt(() => this.#handle.setRxMode(toRxFacts({ ...this.rxMode, ...changes })))
+  }
+
+  /** Who does which offloads. */
+  get offloads(): OffloadInfo {
+    return fromOffloadFacts(this.#handle.offloads())
   }
 
   /** The counters now. They can be read after `close()` too. */

@@ -1,5 +1,5 @@
 /** Queues of a port: bursts go in and out, one thread at a time. */
-import type { QueueHandle } from '../index.js'
+import type { PortHandle, QueueHandle } from '../index.js'
 import { native } from './binding.ts'
 import { type Burst, burstError, handleOf } from './burst.ts'
 import { attempt, invalid, VringError } from './errors.ts'
@@ -21,11 +21,29 @@ export interface QueueToken {
   readonly [brand]: true
 }
 
+/** What a queue is now. */
+export interface QueueInfo {
+  /** Descriptors of its ring; 0 where there is none, or no peer yet. */
+  readonly size: number
+  /** How it moves packets, and why so; undefined while there is no peer. */
+  readonly mode: { readonly name: string; readonly why: string } | undefined
+  /** It was stopped by {@link RxQueue.stop} or {@link TxQueue.stop}. */
+  readonly stopped: boolean
+  /** It moves nothing now: stopped by itself or with the port, its link set down, or one of those that {@link Port.setQueues} left out. */
+  readonly still: boolean
+}
+
 function adoptHandle(token: QueueToken, direction: 'rx' | 'tx'): QueueHandle {
   if (typeof token !== 'object' || token === null || typeof token.token !== 'number') {
     invalid('a token from handOver()', token)
   }
   return attempt(() => native.adoptQueue(token.token, direction === 'rx'))
+}
+
+/** The port of a queue, in the thread that opened it. */
+interface Home {
+  readonly port: Port
+  readonly handle: PortHandle
 }
 
 let queueHandle: (queue: Queue) => QueueHandle
@@ -42,14 +60,17 @@ abstract class Queue {
   readonly mempool: Mempool
   readonly #handle: QueueHandle
   readonly #direction: 'rx' | 'tx'
+  readonly #home: Home | undefined
   #handedOver = false
 
   static {
     queueHandle = (queue) => queue.#handle
   }
 
-  protected constructor(handle: QueueHandle, direction: 'rx' | 'tx', port: Port | undefined) {
+  protected constructor(handle: QueueHandle, direction: 'rx' | 'tx', home: Home | undefined) {
+    const port = home?.port
     this.port = port
+    this.#home = home
     this.index = handle.index()
     this.label = handle.label()
     this.mempool = port?.mempool ?? mempoolFor(handle.pool())
@@ -73,6 +94,50 @@ abstract class Queue {
     this.#handle.release()
   }
 
+  /** What it is now. Takes the queue from its thread for a moment. */
+  get info(): QueueInfo {
+    const { mode, why, ...facts } = this.#handle.info()
+    return { ...facts, mode: typeof mode === 'string' ? { name: mode, why: why ?? '' } : undefined }
+  }
+
+  /**
+   * What the descriptor `offset` places from the next in turn is doing. On receive: `done` has a packet, `available` waits for one. On transmit:
+   * `available` has a packet that is not through, `done` can be used. Throws `ERR_VRING_OUT_OF_RANGE` behind the end of the ring,
+   * `ERR_VRING_NOT_SUPPORTED` where the driver has none.
+   */
+  descriptorStatus(offset: number): 'available' | 'done' | 'unavail' {
+    return attempt(() => this.#handle.descStatus(offset)) as 'available' | 'done' | 'unavail'
+  }
+
+  /** Packets that wait in the ring. Throws `ERR_VRING_NOT_SUPPORTED` where nobody can say. */
+  get usedCount(): number {
+    return attempt(() => this.#handle.usedCount())
+  }
+
+  /** The queue moves packets again. For the thread that opened the port, as {@link stop}. */
+  start(): void {
+    this.#switch(true)
+  }
+
+  /**
+   * The queue stands still, whoever has it: it moves nothing and loses nothing. Throws `ERR_VRING_WRONG_THREAD` in a thread that adopted it,
+   * `ERR_VRING_CLOSED`.
+   */
+  stop(): void {
+    this.#switch(false)
+  }
+
+  #switch(on: boolean): void {
+    const home = this.#home
+    if (home === undefined) {
+      throw new VringError(
+        'ERR_VRING_WRONG_THREAD',
+        `${this.label} was adopted here; start and stop it in the thread that opened its port`,
+      )
+    }
+    attempt(() => home.handle.setQueue(this.#direction === 'rx', this.index, on))
+  }
+
   /** Runs something on the queue; an error about its user says so if it was handed over. */
   protected explained<T>(call: () => T): T {
     try {
@@ -92,8 +157,8 @@ abstract class Queue {
   }
 }
 
-let makeRx: (handle: QueueHandle, port: Port) => RxQueue
-let makeTx: (handle: QueueHandle, port: Port) => TxQueue
+let makeRx: (handle: QueueHandle, home: Home) => RxQueue
+let makeTx: (handle: QueueHandle, home: Home) => TxQueue
 
 /**
  * Receives packets. A queue has one thread: the first that uses it claims it, until {@link release} or
@@ -104,11 +169,11 @@ export class RxQueue extends Queue {
   readonly #receive: (burst: number) => number
 
   static {
-    makeRx = (handle, port) => new RxQueue(handle, port)
+    makeRx = (handle, home) => new RxQueue(handle, home)
   }
 
-  private constructor(handle: QueueHandle, port: Port | undefined) {
-    super(handle, 'rx', port)
+  private constructor(handle: QueueHandle, home: Home | undefined) {
+    super(handle, 'rx', home)
     this.#handle = handle
     this.#receive = handle.burstFunction()
   }
@@ -160,11 +225,11 @@ export class TxQueue extends Queue {
   readonly #send: (burst: number) => number
 
   static {
-    makeTx = (handle, port) => new TxQueue(handle, port)
+    makeTx = (handle, home) => new TxQueue(handle, home)
   }
 
-  private constructor(handle: QueueHandle, port: Port | undefined) {
-    super(handle, 'tx', port)
+  private constructor(handle: QueueHandle, home: Home | undefined) {
+    super(handle, 'tx', home)
     this.#handle = handle
     this.#send = handle.burstFunction()
   }
@@ -198,10 +263,10 @@ export class TxQueue extends Queue {
 }
 
 /** Makes a port's receive queue. */
-export const makeRxQueue = (handle: QueueHandle, port: Port): RxQueue => makeRx(handle, port)
+export const makeRxQueue = (handle: QueueHandle, home: Home): RxQueue => makeRx(handle, home)
 
 /** Makes a port's transmit queue. */
-export const makeTxQueue = (handle: QueueHandle, port: Port): TxQueue => makeTx(handle, port)
+export const makeTxQueue = (handle: QueueHandle, home: Home): TxQueue => makeTx(handle, home)
 
 /** The addon's object of a queue. Throws `ERR_VRING_INVALID_ARGUMENT` for what is no queue. */
 export function handleOfQueue(queue: RxQueue | TxQueue): QueueHandle {

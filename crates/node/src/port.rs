@@ -71,7 +71,8 @@ pub struct PortRequest {
     pub tx_offloads: Vec<String>,
 }
 
-fn u16_of(what: &str, value: f64) -> Result<u16> {
+/// A number of 16 bits.
+pub fn u16_of(what: &str, value: f64) -> Result<u16> {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -144,7 +145,8 @@ pub struct EventFacts {
     pub mtu: Option<u32>,
 }
 
-fn mac_text(mac: [u8; 6]) -> String {
+/// As `02:00:00:00:00:01`.
+pub fn mac_text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
@@ -178,6 +180,13 @@ pub struct PortHandle {
     /// Given up when the port is closed.
     seat: Arc<Mutex<Option<Seat>>>,
     id: u32,
+}
+
+impl PortHandle {
+    /// The port.
+    pub fn port(&self) -> &Port {
+        &self.port
+    }
 }
 
 /// A thread that settles a promise.

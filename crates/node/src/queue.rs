@@ -8,7 +8,9 @@ use napi::bindgen_prelude::Unknown;
 use napi_derive::napi;
 use vring_mem::Mempool;
 use vring_net::DropReason;
-use vring_port::{Owner, PortError, QueueStats, RxPath, RxQueue, Ticket, TxPath, TxQueue};
+use vring_port::{
+    DescStatus, Halt, Owner, PortError, QueueStats, RxPath, RxQueue, Ticket, TxPath, TxQueue,
+};
 
 use crate::error::{Error, Result, coded, failure};
 use crate::hot::{self, Callable, Outcome};
@@ -202,6 +204,21 @@ pub struct QueueCounters {
     pub drops: Vec<(String, f64)>,
 }
 
+/// What a queue is now.
+#[napi(object)]
+pub struct QueueFacts {
+    /// Descriptors of its ring, 0 where there is none.
+    pub size: u32,
+    /// How it moves packets; none while it is not attached.
+    pub mode: Option<String>,
+    /// Why so.
+    pub why: Option<String>,
+    /// It was stopped by itself.
+    pub stopped: bool,
+    /// It stands still, for whatever reason.
+    pub still: bool,
+}
+
 /// A queue, for one isolate.
 #[napi]
 pub struct QueueHandle {
@@ -261,6 +278,37 @@ impl QueueHandle {
     #[napi(catch_unwind)]
     pub fn closed(&self) -> bool {
         self.queue.is_closed()
+    }
+
+    /// What it is now.
+    #[napi(catch_unwind)]
+    pub fn info(&self) -> QueueFacts {
+        let info = either!(&self.queue, queue => queue.info());
+        let (mode, why) = info.mode.map(|mode| (mode.name, mode.why)).unzip();
+        QueueFacts {
+            size: info.size,
+            mode,
+            why,
+            stopped: info.halts.contains(Halt::QUEUE),
+            still: !info.halts.is_empty(),
+        }
+    }
+
+    /// What a descriptor is doing: `available`, `done` or `unavail`.
+    #[napi(catch_unwind)]
+    pub fn desc_status(&self, offset: u32) -> Result<&'static str> {
+        let status = either!(&self.queue, queue => queue.desc_status(offset)).map_err(coded)?;
+        Ok(match status {
+            DescStatus::Available => "available",
+            DescStatus::Done => "done",
+            DescStatus::Unavailable => "unavail",
+        })
+    }
+
+    /// Packets that wait in its ring.
+    #[napi(catch_unwind)]
+    pub fn used_count(&self) -> Result<u32> {
+        either!(&self.queue, queue => queue.used_count()).map_err(coded)
     }
 
     /// Makes this thread its user, or says who is.
