@@ -1,5 +1,6 @@
 //! The device's half: one copy between guest memory and the mempool, in each direction.
 
+mod dirty;
 mod pieces;
 mod rx;
 mod tx;

@@ -128,6 +128,15 @@ pub trait DriverRing: Send {
     fn want_calls(&mut self, on: bool) -> bool;
 }
 
+/// Of the areas of a ring, one that the device writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Area {
+    /// The descriptor area: a packed ring itself.
+    Desc,
+    /// The device area: the used ring; packed: device event suppression.
+    Device,
+}
+
 /// A chain that the driver made available, by its first descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
@@ -186,4 +195,8 @@ pub trait DeviceRing: Send {
     fn want_kicks(&mut self, on: bool) -> bool;
     /// Where a device would go on: the base of the vring (vhost-user's `VRING_BASE`).
     fn base(&self) -> u32;
+    /// What this half wrote to the ring since `base` was `since`, a burst ago: area, offset in it, bytes. For the log of a migration.
+    fn written(&self, since: u32, each: &mut dyn FnMut(Area, u64, u64));
+    /// Where `want_kicks` writes, in the same terms. A new half has written there too.
+    fn event_word(&self) -> (Area, u64, u64);
 }

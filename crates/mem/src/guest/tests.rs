@@ -1,3 +1,6 @@
+use std::os::fd::OwnedFd;
+
+use super::file::map_shared;
 use super::*;
 use proptest::prelude::*;
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
@@ -180,7 +183,7 @@ fn foreign_faults_still_kill() {
     if std::env::var_os(CHILD).is_some() {
         let guarded = region(0x1000, 0x1000, PAGE);
         let fd = memfd(PAGE);
-        let foreign = map_shared(0, &fd, 0, 4096).unwrap();
+        let foreign = map_shared(&fd, 0, 4096).unwrap();
         ftruncate(&fd, 0).unwrap();
         // SAFETY: a mapping of a page whose file has no byte; the fault is the point.
         unsafe { foreign.start.as_ptr().read_volatile() };

@@ -111,6 +111,16 @@ impl Pieces {
         self.each(len, |ptr, done, n| unsafe { copy(ptr, src.add(done), n) });
     }
 
+    /// Marks the first `len` bytes in the log, after they were written.
+    pub(super) fn mark_written(&self, len: u64, memory: &GuestMemory) {
+        let mut left = usize::try_from(len).unwrap_or(usize::MAX);
+        for &(ptr, size) in &self.list {
+            let here = size.min(left);
+            memory.mark_written(ptr.as_ptr(), here);
+            left -= here;
+        }
+    }
+
     fn each(&mut self, len: usize, f: impl Fn(*mut u8, usize, usize)) {
         let mut done = 0;
         while done < len {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use vring_mem::burst::flags;
 use vring_mem::copy::{copy, prefetch_read};
-use vring_mem::guest::{GuestMemory, RegionView};
+use vring_mem::guest::{GuestMemory, RegionView, RingLog};
 use vring_mem::mempool::{MAX_SEGS, NO_SEG, Segment};
 use vring_mem::{Burst, Mempool};
 use vring_ring::{DescFlags, DeviceRing, Head, RingFault};
 
+use super::dirty::{mark_event, mark_ring};
 use super::pieces::Pieces;
 use super::{LOOK_AHEAD, or_gone, translate};
 use crate::header::HeaderLayout;
@@ -26,6 +27,7 @@ pub struct DeviceRx<R: DeviceRing> {
     header: u32,
     mergeable: bool,
     pieces: Pieces,
+    ring_log: Option<RingLog>,
 }
 
 /// What became of a chain of any shape.
@@ -65,7 +67,16 @@ impl<R: DeviceRing> DeviceRx<R> {
             header: layout.len,
             mergeable: layout.mergeable,
             pieces: Pieces::default(),
+            ring_log: None,
         }
+    }
+
+    /// With the addresses under which the ring's areas are logged, while the memory has a log.
+    #[must_use]
+    pub fn with_ring_log(mut self, ring_log: Option<RingLog>) -> Self {
+        self.ring_log = ring_log;
+        mark_event(&self.memory, ring_log, &self.ring);
+        self
     }
 
     /// Appends received packets to the burst.
@@ -88,6 +99,7 @@ impl<R: DeviceRing> DeviceRx<R> {
         if ready == 0 {
             return Ok(Tally::default());
         }
+        let since = self.ring.base();
         let (mut at, mut done, mut tally) = (first, 0, Tally::default());
         while done < ready {
             let wanted = (ready - done).min(LOOK_AHEAD);
@@ -109,6 +121,9 @@ impl<R: DeviceRing> DeviceRx<R> {
             }
         }
         self.ring.publish();
+        if let Some(log) = self.memory.log() {
+            mark_ring(log, self.ring_log, &self.ring, since);
+        }
         tally.notify = self.ring.needs_call();
         Ok(tally)
     }
@@ -287,7 +302,9 @@ impl<R: DeviceRing> DeviceRx<R> {
 
     /// Asks for kicks, or for none: true when chains came in meanwhile.
     pub fn want_kicks(&mut self, on: bool) -> bool {
-        self.ring.want_kicks(on)
+        let came = self.ring.want_kicks(on);
+        mark_event(&self.memory, self.ring_log, &self.ring);
+        came
     }
 
     /// Where a device would go on.

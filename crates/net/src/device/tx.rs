@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use vring_mem::burst::flags;
 use vring_mem::copy::{copy, prefetch_read, prefetch_write};
-use vring_mem::guest::{GuestMemory, RegionView};
+use vring_mem::guest::{GuestMemory, RegionView, RingLog};
 use vring_mem::{Burst, Mempool};
 use vring_ring::{DescFlags, DeviceRing, Head, RingFault};
 
+use super::dirty::{mark_event, mark_ring};
 use super::pieces::Pieces;
 use super::{LOOK_AHEAD, or_gone, translate};
 use crate::header::{self, HeaderLayout};
@@ -26,6 +27,7 @@ pub struct DeviceTx<R: DeviceRing> {
     pieces: Pieces,
     /// Id and capacity of the chains that a packet is spread over.
     chains: Vec<(u16, u64)>,
+    ring_log: Option<RingLog>,
 }
 
 enum Outcome {
@@ -51,7 +53,16 @@ impl<R: DeviceRing> DeviceTx<R> {
             layout,
             pieces: Pieces::default(),
             chains: Vec::new(),
+            ring_log: None,
         }
+    }
+
+    /// With the addresses under which the ring's areas are logged, while the memory has a log.
+    #[must_use]
+    pub fn with_ring_log(mut self, ring_log: Option<RingLog>) -> Self {
+        self.ring_log = ring_log;
+        mark_event(&self.memory, ring_log, &self.ring);
+        self
     }
 
     /// Takes packets from the front of the burst as far as the driver has posted room.
@@ -64,11 +75,15 @@ impl<R: DeviceRing> DeviceTx<R> {
             return Err(RingFault::MemoryGone);
         }
         let mut tally = Tally::default();
+        let since = self.ring.base();
         let result = self.tx_all(burst, &mut tally, counters);
         let taken = tally.packets + tally.refused;
         if taken > 0 {
             self.free_front(burst, taken);
             self.ring.publish();
+            if let Some(log) = self.memory.log() {
+                mark_ring(log, self.ring_log, &self.ring, since);
+            }
         }
         // What came before a fault is sent now; the fault is met again at the front next time.
         if taken == 0 {
@@ -86,10 +101,16 @@ impl<R: DeviceRing> DeviceTx<R> {
         counters: &Counters,
     ) -> Result<(), RingFault> {
         let (addrs, lens, all_flags) = burst.packets();
+        // While pages are logged everything goes the general way, which knows what it wrote.
+        let look_ahead = if self.memory.log().is_some() {
+            0
+        } else {
+            LOOK_AHEAD
+        };
         let mut at = 0;
         while at < addrs.len() {
             let ready = self.ring.ready(addrs.len() - at)?;
-            let ahead = ready.min(addrs.len() - at).min(LOOK_AHEAD);
+            let ahead = ready.min(addrs.len() - at).min(look_ahead);
             let simple =
                 self.tx_simple(&addrs[at..at + ahead], &lens[at..], &all_flags[at..], tally)?;
             at += simple;
@@ -198,6 +219,9 @@ impl<R: DeviceRing> DeviceTx<R> {
             }
         }
         let mut left = u64::from(len) + u64::from(header);
+        if self.memory.log().is_some() {
+            self.pieces.mark_written(left, &self.memory);
+        }
         for &(id, capacity) in &self.chains {
             let here = left.min(capacity);
             left -= here;
@@ -284,6 +308,8 @@ impl<R: DeviceRing> DeviceTx<R> {
 
     /// Kicks on this ring only say that there are new buffers: a polling device does not want them.
     pub fn want_kicks(&mut self, on: bool) -> bool {
-        self.ring.want_kicks(on)
+        let came = self.ring.want_kicks(on);
+        mark_event(&self.memory, self.ring_log, &self.ring);
+        came
     }
 }

@@ -46,7 +46,7 @@ impl Guest {
     }
 
     /// Where the device half goes on in the ring, as after a restart.
-    fn ring(&self) -> SplitDevice {
+    pub fn ring(&self) -> SplitDevice {
         let size = self.raw.size();
         let [desc, avail, used] =
             RawRing::areas(FIRST.0, size).map(|addr| self.ram.theirs(addr, 1));

@@ -8,7 +8,7 @@ use vring_mem::guest::GuestMemory;
 
 use crate::indirect::{table_desc, table_len};
 use crate::shared::{SUPPRESS, SplitRing, load_desc, need_event};
-use crate::{Desc, DescFlags, DeviceRing, Head, RingFault, RingFeatures};
+use crate::{Area, Desc, DescFlags, DeviceRing, Head, RingFault, RingFeatures};
 
 /// The device's half.
 pub type SplitDevice = Device<false>;
@@ -306,5 +306,31 @@ impl<const IN_ORDER: bool> DeviceRing for Device<IN_ORDER> {
 
     fn base(&self) -> u32 {
         self.avail_idx.into()
+    }
+
+    fn written(&self, since: u32, each: &mut dyn FnMut(Area, u64, u64)) {
+        #[expect(clippy::cast_possible_truncation, reason = "the base of a split ring")]
+        let (mut at, end) = (since as u16, self.used_idx);
+        if at == end {
+            return;
+        }
+        each(Area::Device, 0, 4);
+        // Elements lie one after the other up to the end of the ring, and then from its start.
+        while at != end {
+            let slot = self.ring.slot(at) as u64;
+            let run = u64::from(end.wrapping_sub(at)).min(u64::from(self.ring.size()) - slot);
+            each(Area::Device, 4 + 8 * slot, 8 * run);
+            #[expect(clippy::cast_possible_truncation, reason = "at most the ring's size")]
+            let run = run as u16;
+            at = at.wrapping_add(run);
+        }
+    }
+
+    fn event_word(&self) -> (Area, u64, u64) {
+        if self.features.event_idx {
+            (Area::Device, 4 + 8 * u64::from(self.ring.size()), 2)
+        } else {
+            (Area::Device, 0, 2)
+        }
     }
 }
