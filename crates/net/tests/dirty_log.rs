@@ -9,8 +9,8 @@ use common::device::{APART, BORDER, END, FIRST, Guest, SECOND};
 use common::{MERGEABLE, PLAIN, all_free, burst_of, layout, pattern};
 use proptest::prelude::*;
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
-use vring_mem::guest::{DirtyLog, GuestMemory, LOG_PAGE, RingLog};
 use vring_mem::Burst;
+use vring_mem::guest::{DirtyLog, GuestMemory, LOG_PAGE, RingLog};
 use vring_net::Features;
 use vring_net::device::{DeviceRx, DeviceTx};
 use vring_peer::{RawDesc, RawRing, WRITE};
@@ -207,7 +207,10 @@ fn short_and_lost_logs_do_no_harm() {
     guest.chain(0, &pieces);
     let memory = logged.memory.clone();
     let mut tx = DeviceTx::new(guest.ring(), memory, guest.pool.clone(), layout(PLAIN))
-        .with_ring_log(Some(RingLog { desc: u64::MAX, used: u64::MAX - 1 }));
+        .with_ring_log(Some(RingLog {
+            desc: u64::MAX,
+            used: u64::MAX - 1,
+        }));
     let mut burst = burst_of(&guest.pool, &[60, 60]);
     assert_eq!(guest.send(&mut tx, &mut burst).unwrap().packets, 1);
     assert_eq!(logged.pages(), BTreeSet::new());

@@ -96,7 +96,12 @@ impl Attacker {
         let f = &mut self.frontend;
         f.set_vring_num(index.into(), SIZE.into()).unwrap();
         f.set_vring_base(index.into(), 0).unwrap();
-        let at = VringAddresses { desc, avail, used };
+        let at = VringAddresses {
+            desc,
+            avail,
+            used,
+            log: None,
+        };
         f.set_vring_addr(index.into(), at).unwrap();
         f.set_vring_call(index, Some(call.as_fd())).unwrap();
         f.set_vring_kick(index, Some(kick.as_fd())).unwrap();

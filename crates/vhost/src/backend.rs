@@ -1,7 +1,11 @@
 //! The device's end: serves one front end at a time, keeps the state of its rings and its memory, and tells a
 //! [`BackendHandler`] what to do.
 
+mod channel;
+mod config;
+mod log;
 mod memory;
+mod notifier;
 mod ring;
 mod server;
 mod session;
@@ -11,12 +15,13 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vring_mem::guest::GuestMemory;
+use vring_mem::guest::{GuestMemory, RingLog};
 
+pub use notifier::Notifier;
 pub use server::BackendServer;
 
 use crate::error::VhostError;
-use crate::message::{F_PROTOCOL_FEATURES, MAX_VRINGS, ProtocolFeatures};
+use crate::message::{F_LOG_ALL, F_PROTOCOL_FEATURES, MAX_VRINGS, ProtocolFeatures};
 use crate::wire::{self, Wait};
 use session::Session;
 
@@ -26,7 +31,8 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a back end offers.
 #[derive(Clone, Copy, Debug)]
 pub struct BackendConfig {
-    /// Virtio features. `F_PROTOCOL_FEATURES` need not be among them: it is offered anyway, unless `protocol_features` is empty.
+    /// Virtio features. `F_PROTOCOL_FEATURES` need not be among them: it is offered anyway, unless `protocol_features` is empty. So is
+    /// `F_LOG_ALL` with `LOG_SHMFD`.
     pub features: u64,
     /// Protocol features. Those that this crate does not implement are not offered.
     pub protocol_features: ProtocolFeatures,
@@ -36,12 +42,17 @@ pub struct BackendConfig {
 
 impl BackendConfig {
     fn offered_features(&self) -> u64 {
-        let features = self.features & !F_PROTOCOL_FEATURES;
-        if self.offered_protocol().is_empty() {
-            features
-        } else {
-            features | F_PROTOCOL_FEATURES
+        let (mut features, protocol) = (
+            self.features & !(F_PROTOCOL_FEATURES | F_LOG_ALL),
+            self.offered_protocol(),
+        );
+        if !protocol.is_empty() {
+            features |= F_PROTOCOL_FEATURES;
         }
+        if protocol.contains(ProtocolFeatures::LOG_SHMFD) {
+            features |= F_LOG_ALL;
+        }
+        features
     }
 
     fn offered_protocol(&self) -> ProtocolFeatures {
@@ -73,8 +84,10 @@ pub struct VringConfig {
     pub features: u64,
     /// Whether packets may pass yet; [`BackendHandler::set_enabled`] changes it.
     pub enabled: bool,
-    /// The memory that the ring's descriptors point into.
+    /// The memory that the ring's descriptors point into. While it has a log, what the device writes is marked there.
     pub memory: Arc<GuestMemory>,
+    /// Where the ring itself is for that log; none if only packets are to be logged.
+    pub log: Option<RingLog>,
     /// Readable when the driver added buffers; none if the ring is to be polled.
     pub kick: Option<Arc<OwnedFd>>,
     /// Written when buffers were used; none if the driver polls.
@@ -132,6 +145,20 @@ pub trait BackendHandler: Send {
         Ok(())
     }
 
+    /// The device configuration space (for a net device: virtio 1.x, 5.1.4). Whatever a front end reads lies in it.
+    fn config(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// The driver writes to the configuration space, or, if `restored`, a migration does to fields that a driver cannot write.
+    ///
+    /// # Errors
+    /// A reason why not; the front end is told.
+    fn set_config(&mut self, offset: u32, bytes: &[u8], restored: bool) -> Result<(), String> {
+        let _no_field_can_be_written = (offset, bytes, restored);
+        Err("expected no write: no field of this configuration space can be written".to_owned())
+    }
+
     /// A migrated guest wants to be announced by a RARP broadcast from this address.
     fn rarp(&mut self, _mac: [u8; 6]) {}
 
@@ -143,12 +170,25 @@ pub trait BackendHandler: Send {
 pub struct Backend<H> {
     config: BackendConfig,
     handler: H,
+    notifier: Arc<Notifier>,
 }
 
 impl<H: BackendHandler> Backend<H> {
     /// A back end that offers what `config` says and drives `handler`.
-    pub fn new(config: BackendConfig, handler: H) -> Self {
-        Self { config, handler }
+    ///
+    /// # Errors
+    /// [`VhostError::System`] without a descriptor for its notifier.
+    pub fn new(config: BackendConfig, handler: H) -> Result<Self, VhostError> {
+        Ok(Self {
+            config,
+            handler,
+            notifier: Arc::new(Notifier::new()?),
+        })
+    }
+
+    /// For other threads that have something to tell the front end.
+    pub fn notifier(&self) -> &Arc<Notifier> {
+        &self.notifier
     }
 
     /// The handler.
@@ -176,20 +216,9 @@ impl<H: BackendHandler> Backend<H> {
             return VhostError::Disconnected;
         }
         self.handler.connected();
-        let mut session = Session::new(&self.config, &mut self.handler);
+        let mut session = Session::new(&self.config, &mut self.handler, &self.notifier);
         let why = loop {
-            let message = match wire::receive(socket, first, MESSAGE_TIMEOUT) {
-                Ok(message) => message,
-                Err(why) => break why,
-            };
-            let sent = session.handle(message).and_then(|reply| {
-                let Some((header, payload)) = reply else {
-                    return Ok(());
-                };
-                let wait = Wait::at_most(MESSAGE_TIMEOUT, "reading our answer", Some(stop));
-                wire::send(socket, &header, &payload, &[], &wait)
-            });
-            if let Err(why) = sent {
+            if let Err(why) = step(&mut session, socket, stop) {
                 break why;
             }
         };
@@ -197,4 +226,24 @@ impl<H: BackendHandler> Backend<H> {
         self.handler.disconnected(&why);
         why
     }
+}
+
+/// Waits for whatever comes next, and does it.
+fn step(
+    session: &mut Session<'_>,
+    socket: BorrowedFd<'_>,
+    stop: BorrowedFd<'_>,
+) -> Result<(), VhostError> {
+    session.wait(socket, stop)?;
+    session.serve_channel()?;
+    if !wire::is_readable(socket) {
+        return Ok(());
+    }
+    let message = wire::receive(socket, Wait::forever(Some(stop)), MESSAGE_TIMEOUT)?;
+    let Some(answer) = session.handle(message)? else {
+        return Ok(());
+    };
+    let wait = Wait::at_most(MESSAGE_TIMEOUT, "reading our answer", Some(stop));
+    let fds: Vec<_> = answer.fds.iter().map(AsFd::as_fd).collect();
+    wire::send(socket, &answer.header, &answer.payload, &fds, &wait)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use thiserror::Error;
-use vring_mem::guest::GuestMemoryError;
+use vring_mem::guest::{GuestMemoryError, MapError};
 
 use crate::message::{MAX_FDS, ProtocolFeatures, Request};
 
@@ -68,6 +68,14 @@ pub enum VhostError {
         /// What came.
         got: usize,
     },
+    /// A request of the back end carries file descriptors; none that we know does. They were closed.
+    #[error("back end's request {request}: expected no file descriptors, got {got}")]
+    BackendFds {
+        /// Its number.
+        request: u32,
+        /// What came.
+        got: usize,
+    },
     /// More file descriptors than any message carries. They were closed.
     #[error("expected at most {MAX_FDS} file descriptors with one message, got more")]
     TooManyFds,
@@ -97,6 +105,14 @@ pub enum VhostError {
         request: Request,
         /// Why.
         source: GuestMemoryError,
+    },
+    /// A file that came with a message could not be mapped.
+    #[error("{request}: {source}")]
+    Map {
+        /// The request.
+        request: Request,
+        /// Why.
+        source: MapError,
     },
     /// The other end answered that it could not do it.
     #[error("the vhost-user back end refused {request} (it answered {answer})")]
@@ -153,11 +169,14 @@ impl VhostError {
             Self::System { .. } => "ERR_VRING_SYSTEM",
             Self::BadHeader { .. } => "ERR_VRING_VHOST_HEADER",
             Self::PayloadSize { .. } => "ERR_VRING_VHOST_SIZE",
-            Self::FdCount { .. } | Self::TooManyFds => "ERR_VRING_VHOST_FDS",
+            Self::FdCount { .. } | Self::BackendFds { .. } | Self::TooManyFds => {
+                "ERR_VRING_VHOST_FDS"
+            }
             Self::UnknownRequest(_) => "ERR_VRING_VHOST_REQUEST",
             Self::NotNegotiated { .. } => "ERR_VRING_VHOST_NOT_NEGOTIATED",
             Self::BadValue { .. } => "ERR_VRING_VHOST_VALUE",
             Self::Memory { source, .. } => source.code(),
+            Self::Map { source, .. } => source.code(),
             Self::Rejected { .. } => "ERR_VRING_VHOST_REJECTED",
             Self::SocketInUse { .. } => "ERR_VRING_SOCKET_IN_USE",
             Self::NotASocket { .. } => "ERR_VRING_NOT_A_SOCKET",
@@ -178,11 +197,13 @@ impl VhostError {
             | Self::BadHeader { .. }
             | Self::PayloadSize { .. }
             | Self::FdCount { .. }
+            | Self::BackendFds { .. }
             | Self::TooManyFds
             | Self::UnknownRequest(_)
             | Self::NotNegotiated { .. }
             | Self::BadValue { .. }
             | Self::Memory { .. }
+            | Self::Map { .. }
             | Self::Rejected { .. }
             | Self::SocketInUse { .. }
             | Self::NotASocket { .. }
@@ -198,6 +219,7 @@ impl VhostError {
         match self {
             Self::BadValue { .. }
             | Self::Memory { .. }
+            | Self::Map { .. }
             | Self::NotNegotiated { .. }
             | Self::UnknownRequest(_) => true,
             Self::Disconnected
@@ -207,6 +229,7 @@ impl VhostError {
             | Self::BadHeader { .. }
             | Self::PayloadSize { .. }
             | Self::FdCount { .. }
+            | Self::BackendFds { .. }
             | Self::TooManyFds
             | Self::Rejected { .. }
             | Self::SocketInUse { .. }

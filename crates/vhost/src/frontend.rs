@@ -1,5 +1,12 @@
 //! The driver's end: requests to a back end, one at a time, each with a time limit.
 
+mod channel;
+mod device;
+mod memory;
+
+pub use channel::{BackendRequest, BackendRequests};
+pub use memory::FrontendRegion;
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,28 +15,13 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::error::VhostError;
 use crate::message::{
-    FLAG_NEED_REPLY, FLAG_REPLY, Header, MAX_FDS, MemoryRegion, MemoryTable, ProtocolFeatures,
-    Request, SingleRegion, VERSION, VERSION_MASK, VRING_NOFD, VringAddr, VringState,
+    FLAG_NEED_REPLY, FLAG_REPLY, Header, ProtocolFeatures, Request, VERSION, VERSION_MASK,
+    VRING_F_LOG, VRING_NOFD, VringAddr, VringState,
 };
-use crate::wire::{self, Wait};
+use crate::wire::{self, Message, Wait};
 
 /// How long a back end may take for one request unless [`Frontend::with_timeout`] says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A piece of our memory that the back end shall map. The descriptor stays ours.
-#[derive(Clone, Copy, Debug)]
-pub struct FrontendRegion<'a> {
-    /// First guest-physical address: what descriptors in the rings count in.
-    pub guest_addr: u64,
-    /// First address in this process: what ring addresses count in.
-    pub user_addr: u64,
-    /// Bytes.
-    pub size: u64,
-    /// Where the region begins in the file.
-    pub mmap_offset: u64,
-    /// The file: memfd, hugetlbfs or shm.
-    pub fd: BorrowedFd<'a>,
-}
 
 /// Where a ring's three areas are, as addresses of this process.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +32,8 @@ pub struct VringAddresses {
     pub avail: u64,
     /// Device area: the used ring (packed: device event suppression).
     pub used: u64,
+    /// The device area's guest-physical address, under which the device logs what it writes to the ring; none if it need not.
+    pub log: Option<u64>,
 }
 
 /// A connection to a back end. Every method sends one request and, where the protocol has an answer or `REPLY_ACK` was
@@ -149,69 +143,9 @@ impl Frontend {
         self.query(Request::GET_QUEUE_NUM, &[])
     }
 
-    /// How many memory regions the back end can map.
-    pub fn get_max_mem_slots(&mut self) -> Result<u64, VhostError> {
-        self.query(Request::GET_MAX_MEM_SLOTS, &[])
-    }
-
     /// Opens the session.
     pub fn set_owner(&mut self) -> Result<(), VhostError> {
         self.tell(Request::SET_OWNER, &[], &[])
-    }
-
-    /// Shares memory in the way that was agreed on: region by region with `CONFIGURE_MEM_SLOTS`, else as one table of at most
-    /// eight. For the first time on a connection; later changes are up to the caller.
-    ///
-    /// # Errors
-    /// [`VhostError::BadValue`] if there are more regions than the back end has slots for.
-    pub fn share_memory(&mut self, regions: &[FrontendRegion<'_>]) -> Result<(), VhostError> {
-        if !self
-            .protocol
-            .contains(ProtocolFeatures::CONFIGURE_MEM_SLOTS)
-        {
-            return self.set_mem_table(regions);
-        }
-        let slots = self.get_max_mem_slots()?;
-        check_count(Request::ADD_MEM_REG, regions.len(), slots)?;
-        regions
-            .iter()
-            .try_for_each(|region| self.add_mem_region(region))
-    }
-
-    /// Replaces the whole memory map by at most eight regions.
-    ///
-    /// # Errors
-    /// [`VhostError::BadValue`] for more than eight.
-    pub fn set_mem_table(&mut self, regions: &[FrontendRegion<'_>]) -> Result<(), VhostError> {
-        check_count(Request::SET_MEM_TABLE, regions.len(), MAX_FDS as u64)?;
-        let table = MemoryTable {
-            count: u32::try_from(regions.len()).unwrap_or(u32::MAX),
-            padding: 0,
-        };
-        let mut payload = table.as_bytes().to_vec();
-        for region in regions {
-            payload.extend_from_slice(wire_region(region).as_bytes());
-        }
-        let fds: Vec<_> = regions.iter().map(|region| region.fd).collect();
-        self.tell(Request::SET_MEM_TABLE, &payload, &fds)
-    }
-
-    /// Adds one region (protocol feature `CONFIGURE_MEM_SLOTS`).
-    pub fn add_mem_region(&mut self, region: &FrontendRegion<'_>) -> Result<(), VhostError> {
-        let payload = SingleRegion {
-            padding: 0,
-            region: wire_region(region),
-        };
-        self.tell(Request::ADD_MEM_REG, payload.as_bytes(), &[region.fd])
-    }
-
-    /// Removes one region (protocol feature `CONFIGURE_MEM_SLOTS`). Its descriptor is not sent.
-    pub fn remove_mem_region(&mut self, region: &FrontendRegion<'_>) -> Result<(), VhostError> {
-        let payload = SingleRegion {
-            padding: 0,
-            region: wire_region(region),
-        };
-        self.tell(Request::REM_MEM_REG, payload.as_bytes(), &[])
     }
 
     /// Tells how many descriptors ring `index` has.
@@ -223,11 +157,11 @@ impl Frontend {
     pub fn set_vring_addr(&mut self, index: u16, at: VringAddresses) -> Result<(), VhostError> {
         let payload = VringAddr {
             index: index.into(),
-            flags: 0,
+            flags: if at.log.is_some() { VRING_F_LOG } else { 0 },
             desc: at.desc,
             used: at.used,
             avail: at.avail,
-            log: 0,
+            log: at.log.unwrap_or(0),
         };
         self.tell(Request::SET_VRING_ADDR, payload.as_bytes(), &[])
     }
@@ -348,14 +282,13 @@ impl Frontend {
         payload: &[u8],
         fds: &[BorrowedFd<'_>],
     ) -> Result<(), VhostError> {
-        if !self.protocol.contains(ProtocolFeatures::REPLY_ACK) {
+        if !self.has(ProtocolFeatures::REPLY_ACK) {
             return self
-                .exchange(request, VERSION, payload, fds, None)
+                .exchange(request, payload, fds, Expect::Nothing)
                 .map(drop);
         }
-        let flags = VERSION | FLAG_NEED_REPLY;
-        let reply = self.exchange(request, flags, payload, fds, Some(size_of::<u64>()))?;
-        match wire::parse(request, &reply)? {
+        let reply = self.exchange(request, payload, fds, Expect::Ack)?;
+        match wire::parse(request, &reply.payload)? {
             0u64 => Ok(()),
             answer => Err(VhostError::Rejected { request, answer }),
         }
@@ -363,20 +296,19 @@ impl Frontend {
 
     /// Sends a request that has an answer with a payload, and returns that.
     fn query<T: FromBytes>(&mut self, request: Request, payload: &[u8]) -> Result<T, VhostError> {
-        let reply = self.exchange(request, VERSION, payload, &[], Some(size_of::<T>()))?;
-        wire::parse(request, &reply)
+        let sizes = [size_of::<T>()];
+        let reply = self.exchange(request, payload, &[], Expect::Payload(&sizes))?;
+        wire::parse(request, &reply.payload)
     }
 
-    /// One round; `reply` is the length of the answer that the request has. Marks the connection as broken if the round fails
-    /// in a way that leaves the two ends out of step.
+    /// One round. Marks the connection as broken if the round fails in a way that leaves the two ends out of step.
     fn exchange(
         &mut self,
         request: Request,
-        flags: u32,
         payload: &[u8],
         fds: &[BorrowedFd<'_>],
-        reply: Option<usize>,
-    ) -> Result<Vec<u8>, VhostError> {
+        expect: Expect<'_>,
+    ) -> Result<Message, VhostError> {
         let feature = request.needs();
         if !self.protocol.contains(feature) {
             return Err(VhostError::NotNegotiated { request, feature });
@@ -384,29 +316,46 @@ impl Frontend {
         if self.broken {
             return Err(VhostError::Disconnected);
         }
+        let need = match expect {
+            Expect::Ack => FLAG_NEED_REPLY,
+            Expect::Nothing | Expect::Payload(_) => 0,
+        };
         let header = Header {
             request: request as u32,
-            flags,
+            flags: VERSION | need,
             size: u32::try_from(payload.len()).unwrap_or(u32::MAX),
         };
         let name = request.to_string();
         let wait = Wait::at_most(self.timeout, &name, self.stop.as_ref().map(AsFd::as_fd));
         let socket = self.socket.as_fd();
-        let result = wire::send(socket, &header, payload, fds, &wait).and_then(|()| match reply {
-            None => Ok(Vec::new()),
-            Some(size) => receive_reply(socket, request, size, wait),
-        });
+        let result = wire::send(socket, &header, payload, fds, &wait)
+            .and_then(|()| receive_reply(socket, request, expect, wait));
         self.broken = result.is_err();
         result
     }
 }
 
+/// What answers a request.
+#[derive(Clone, Copy)]
+enum Expect<'a> {
+    Nothing,
+    /// A number, which the back end is asked for.
+    Ack,
+    /// A payload of one of these lengths.
+    Payload(&'a [usize]),
+}
+
 fn receive_reply(
     socket: BorrowedFd<'_>,
     request: Request,
-    size: usize,
+    expect: Expect<'_>,
     wait: Wait<'_>,
-) -> Result<Vec<u8>, VhostError> {
+) -> Result<Message, VhostError> {
+    let sizes = match expect {
+        Expect::Nothing => return Ok(Message::default()),
+        Expect::Ack => &[size_of::<u64>()],
+        Expect::Payload(sizes) => sizes,
+    };
     let message = wire::receive(socket, wait, wait.limit)?;
     let Header {
         request: number,
@@ -427,31 +376,12 @@ fn receive_reply(
             got: message.fds.len(),
         });
     }
-    if message.payload.len() != size {
+    if !sizes.contains(&message.payload.len()) {
         return Err(VhostError::PayloadSize {
             request: request.to_string(),
-            expected: size,
+            expected: sizes[0],
             got: message.payload.len(),
         });
     }
-    Ok(message.payload)
-}
-
-fn wire_region(region: &FrontendRegion<'_>) -> MemoryRegion {
-    MemoryRegion {
-        guest_addr: region.guest_addr,
-        size: region.size,
-        user_addr: region.user_addr,
-        mmap_offset: region.mmap_offset,
-    }
-}
-
-fn check_count(request: Request, count: usize, max: u64) -> Result<(), VhostError> {
-    if count as u64 <= max {
-        return Ok(());
-    }
-    Err(VhostError::BadValue {
-        request,
-        reason: format!("expected at most {max} memory regions, got {count}"),
-    })
+    Ok(message)
 }

@@ -19,9 +19,9 @@ pub mod message;
 pub mod socket;
 mod wire;
 
-pub use backend::{Backend, BackendConfig, BackendHandler, BackendServer, VringConfig};
+pub use backend::{Backend, BackendConfig, BackendHandler, BackendServer, Notifier, VringConfig};
 pub use error::VhostError;
-pub use frontend::{Frontend, FrontendRegion, VringAddresses};
+pub use frontend::{BackendRequest, BackendRequests, Frontend, FrontendRegion, VringAddresses};
 pub use kernel::{Kernel, KernelError, KernelRegion};
 pub use message::{ProtocolFeatures, Request};
 pub use socket::{Endpoint, Listener, SocketRole};

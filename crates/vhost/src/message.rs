@@ -9,6 +9,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub const F_PROTOCOL_FEATURES: u64 = 1 << 30;
 /// `VIRTIO_RING_F_EVENT_IDX`: the rings carry an event index behind their last entry.
 pub const F_EVENT_IDX: u64 = 1 << 29;
+/// `VHOST_F_LOG_ALL`: pages that the device writes are marked in the log.
+pub const F_LOG_ALL: u64 = 1 << 26;
+/// `VIRTIO_F_ACCESS_PLATFORM`: addresses are I/O virtual and translated by the front end.
+pub const F_ACCESS_PLATFORM: u64 = 1 << 33;
 /// `VIRTIO_F_RING_PACKED`: the rings have the packed layout.
 pub const F_RING_PACKED: u64 = 1 << 34;
 
@@ -34,6 +38,10 @@ pub const FLAG_NEED_REPLY: u32 = 0x8;
 pub const VRING_INDEX_MASK: u64 = 0xff;
 /// Bit of the same payload: no descriptor comes with the message, the ring is polled.
 pub const VRING_NOFD: u64 = 0x100;
+/// Flag of `SET_VRING_ADDR`: writes to the ring are logged too.
+pub const VRING_F_LOG: u32 = 1;
+/// The most bytes of device configuration space that one message carries.
+pub const MAX_CONFIG: usize = 256;
 
 bitflags! {
     /// Protocol features (`VHOST_USER_PROTOCOL_F_*`).
@@ -69,6 +77,9 @@ bitflags! {
 impl ProtocolFeatures {
     /// What this crate implements, at both ends.
     pub const IMPLEMENTED: Self = Self::MQ
+        .union(Self::LOG_SHMFD)
+        .union(Self::BACKEND_REQ)
+        .union(Self::CONFIG)
         .union(Self::RARP)
         .union(Self::REPLY_ACK)
         .union(Self::NET_MTU)
@@ -118,6 +129,10 @@ requests! {
     RESET_OWNER = 4,
     /// Replaces the memory map.
     SET_MEM_TABLE = 5,
+    /// Passes the log of dirtied pages.
+    SET_LOG_BASE = 6,
+    /// Passes the descriptor by which the front end is told of new marks in the log.
+    SET_LOG_FD = 7,
     /// Tells a ring's size.
     SET_VRING_NUM = 8,
     /// Tells a ring's addresses.
@@ -144,6 +159,12 @@ requests! {
     SEND_RARP = 19,
     /// Tells the MTU.
     NET_SET_MTU = 20,
+    /// Passes the socket for requests of the back end.
+    SET_BACKEND_REQ_FD = 21,
+    /// Reads the device configuration space.
+    GET_CONFIG = 24,
+    /// Writes the device configuration space.
+    SET_CONFIG = 25,
     /// Disables all rings and resets the device.
     RESET_DEVICE = 34,
     /// Asks how many memory regions there can be.
@@ -168,6 +189,7 @@ impl Request {
                 | Self::GET_VRING_BASE
                 | Self::GET_PROTOCOL_FEATURES
                 | Self::GET_QUEUE_NUM
+                | Self::GET_CONFIG
                 | Self::GET_MAX_MEM_SLOTS
                 | Self::GET_STATUS
         )
@@ -178,6 +200,9 @@ impl Request {
     pub const fn needs(self) -> ProtocolFeatures {
         match self {
             Self::GET_QUEUE_NUM => ProtocolFeatures::MQ,
+            Self::SET_LOG_BASE | Self::SET_LOG_FD => ProtocolFeatures::LOG_SHMFD,
+            Self::SET_BACKEND_REQ_FD => ProtocolFeatures::BACKEND_REQ,
+            Self::GET_CONFIG | Self::SET_CONFIG => ProtocolFeatures::CONFIG,
             Self::SEND_RARP => ProtocolFeatures::RARP,
             Self::NET_SET_MTU => ProtocolFeatures::NET_MTU,
             Self::RESET_DEVICE => ProtocolFeatures::RESET_DEVICE,
@@ -190,8 +215,16 @@ impl Request {
     }
 }
 
+/// Requests of the back end on its own channel (`VHOST_USER_BACKEND_*`), by their numbers.
+pub mod backend {
+    /// The device configuration space changed.
+    pub const CONFIG_CHANGE_MSG: u32 = 2;
+}
+
 /// What every message begins with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable,
+)]
 #[repr(C)]
 pub struct Header {
     /// Number of the request.
@@ -262,4 +295,26 @@ pub struct SingleRegion {
     pub padding: u64,
     /// The region.
     pub region: MemoryRegion,
+}
+
+/// Payload of `SET_LOG_BASE`, whose descriptor is a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct LogArea {
+    /// Bytes of the log.
+    pub size: u64,
+    /// Where it begins in the file.
+    pub offset: u64,
+}
+
+/// What the payload of `GET_CONFIG` and `SET_CONFIG` begins with; `size` bytes follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct ConfigSpace {
+    /// Where in the configuration space.
+    pub offset: u32,
+    /// Bytes.
+    pub size: u32,
+    /// 0: the driver writes; 1: a migration restores fields that the driver cannot write.
+    pub flags: u32,
 }

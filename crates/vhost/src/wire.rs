@@ -17,6 +17,7 @@ use crate::error::VhostError;
 use crate::message::{Header, MAX_FDS, MAX_PAYLOAD};
 
 /// A received message. Its descriptors are closed with it unless they are taken.
+#[derive(Default)]
 pub(crate) struct Message {
     pub header: Header,
     pub payload: Vec<u8>,
@@ -89,6 +90,12 @@ impl<'a> Wait<'a> {
             }
         }
     }
+}
+
+/// Whether there is something to read, or the peer hung up.
+pub(crate) fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 /// Receives one whole message. `first` governs the wait for its first byte, `rest` how long it may then take.

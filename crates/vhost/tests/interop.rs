@@ -4,7 +4,7 @@
 mod common;
 
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 
@@ -19,9 +19,10 @@ use ::vhost::vhost_user::{
     VhostUserBackendReqHandlerMut, VhostUserFrontend,
 };
 use ::vhost::{
-    VhostBackend, VhostUserMemoryRegionBase, VhostUserMemoryRegionInfo, VringConfigData,
+    VhostBackend, VhostUserDirtyLogRegion, VhostUserMemoryRegionBase, VhostUserMemoryRegionInfo,
+    VringConfigData,
 };
-use common::{BIT_30, Event, Memory, Served, VERSION_1, config, event, memfd};
+use common::{BIT_30, CONFIG, Event, Memory, Served, VERSION_1, config, event, memfd};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 use vmm_sys_util::eventfd::EventFd;
 use vring_vhost::{Frontend, ProtocolFeatures, Request};
@@ -101,6 +102,25 @@ fn serves_the_rust_vmm_front_end() {
             peer.remove_mem_region(&info).unwrap();
             assert!(peer.remove_mem_region(&info).is_err());
         }
+        let space = vec![0; CONFIG.len()];
+        let (_, bytes) = peer
+            .get_config(0, 12, VhostUserConfigFlags::empty(), &space)
+            .unwrap();
+        assert_eq!(bytes, CONFIG);
+        assert!(
+            peer.get_config(5, 12, VhostUserConfigFlags::empty(), &space)
+                .is_err()
+        );
+        peer.set_config(2, VhostUserConfigFlags::LIVE_MIGRATION, &[7])
+            .unwrap();
+        let log = memfd(4096);
+        let region = VhostUserDirtyLogRegion {
+            mmap_size: 4000,
+            mmap_offset: 96,
+            mmap_handle: log.as_raw_fd(),
+        };
+        peer.set_log_base(0, Some(region)).unwrap();
+        peer.set_log_fd(kick.as_raw_fd()).unwrap();
         peer.reset_device().unwrap();
         drop(peer);
         let log = served.log.clone();
@@ -118,6 +138,7 @@ fn serves_the_rust_vmm_front_end() {
                 },
                 Event::Enabled(0, true),
                 Event::Stop(0),
+                Event::Config(2, vec![7], true),
                 Event::Reset,
                 Event::Disconnected("ERR_VRING_DISCONNECTED"),
             ]

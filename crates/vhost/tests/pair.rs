@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use common::{
-    BIT_30, EVENT_IDX, Event, FEATURES, Log, Memory, PACKED, Recorder, Served, VERSION_1, config,
-    event, raise, socket_path,
+    BIT_30, EVENT_IDX, Event, FEATURES, LOG_ALL, Log, Memory, PACKED, Recorder, Served, VERSION_1,
+    config, event, raise, socket_path,
 };
 use vring_vhost::{
     BackendConfig, BackendServer, Endpoint, Frontend, ProtocolFeatures, SocketRole, VhostError,
@@ -17,7 +17,7 @@ use vring_vhost::{
 /// The order of QEMU and DPDK: negotiate, own, share memory, enable, then ring by ring.
 fn bring_up(front: &mut Frontend, memory: &Memory, rings: u8) {
     let offered = front.get_features().unwrap();
-    assert_eq!(offered, FEATURES | BIT_30);
+    assert_eq!(offered, FEATURES | LOG_ALL | BIT_30);
     let protocol = front.get_protocol_features().unwrap();
     assert_eq!(protocol, ProtocolFeatures::IMPLEMENTED);
     front.set_protocol_features(protocol).unwrap();

@@ -130,8 +130,7 @@ impl SharedFile {
         let inside = usize::try_from(offset - file_start).map_err(|_| overflow())?;
         let len = usize::try_from(size).map_err(|_| overflow())?;
         let mut mapping = map_shared(&fd, file_start, whole)?;
-        mapping.guard =
-            Some(Guard::new(mapping.start.as_ptr(), whole).ok_or(MapError::NoGuard)?);
+        mapping.guard = Some(Guard::new(mapping.start.as_ptr(), whole).ok_or(MapError::NoGuard)?);
         // SAFETY: inside < page <= whole, so the result is in the mapping.
         let at = unsafe { mapping.start.add(inside) };
         Ok(Self { at, len, mapping })

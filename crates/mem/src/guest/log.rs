@@ -1,6 +1,7 @@
 //! The log of pages that a device dirtied, for live migration: shared memory in which a front end finds, page by page, what to copy again.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::{MapError, SharedFile};
@@ -13,8 +14,8 @@ pub const LOG_PAGE: u64 = 4096;
 /// The front end takes bits away while they are set here, each by an atomic exchange.
 #[derive(Debug)]
 pub struct DirtyLog {
-    file: SharedFile,
-    call: Option<OwnedFd>,
+    file: Arc<SharedFile>,
+    call: Option<Arc<OwnedFd>>,
 }
 
 /// Where a ring's areas are for the log, as guest-physical addresses.
@@ -32,21 +33,26 @@ impl DirtyLog {
     /// # Errors
     /// If the file does not have these bytes (CVE-2020-10722), is none, or cannot be mapped.
     pub fn map(fd: OwnedFd, offset: u64, size: u64) -> Result<Self, MapError> {
-        SharedFile::map(fd, offset, size).map(|file| Self { file, call: None })
+        SharedFile::map(fd, offset, size).map(|file| Self {
+            file: Arc::new(file),
+            call: None,
+        })
     }
 
-    /// With a descriptor, an eventfd, by which the front end wants to be told that there are new marks.
+    /// The same log with a descriptor, an eventfd that never blocks, by which the front end wants to be told that there are new marks.
     #[must_use]
-    pub fn with_call(mut self, call: Option<OwnedFd>) -> Self {
-        self.call = call;
-        self
+    pub fn with_call(&self, call: Option<Arc<OwnedFd>>) -> Self {
+        Self {
+            file: self.file.clone(),
+            call,
+        }
     }
 
     /// Tells the front end of new marks, if it wants to be told.
     pub fn tell(&self) {
         if let Some(call) = &self.call {
             // A counter that is full is readable, and that is what counts.
-            let _full_is_readable = rustix::io::write(call, &1u64.to_ne_bytes());
+            let _full_is_readable = rustix::io::write(&**call, &1u64.to_ne_bytes());
         }
     }
 
@@ -60,9 +66,13 @@ impl DirtyLog {
         let first = guest_addr / LOG_PAGE;
         let last = (guest_addr.saturating_add(more) / LOG_PAGE).min(pages - 1);
         for page in first..=last {
-            #[expect(clippy::cast_possible_truncation, reason = "below the length of a mapping")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "below the length of a mapping"
+            )]
             // SAFETY: page < pages, so the byte is inside the mapping, which self keeps; the peer writes it too, so it is atomic.
-            let byte = unsafe { AtomicU8::from_ptr(self.file.at().as_ptr().add((page / 8) as usize)) };
+            let byte =
+                unsafe { AtomicU8::from_ptr(self.file.at().as_ptr().add((page / 8) as usize)) };
             // Release, against the front end's exchange: who takes the bit sees what was written to the page. The bit is not looked at
             // before: to find it set, just before the front end takes it, would lose a write that has not left this processor yet.
             byte.fetch_or(1 << (page % 8), Ordering::Release);

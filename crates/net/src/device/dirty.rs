@@ -6,14 +6,11 @@ use vring_ring::{Area, DeviceRing};
 /// Marks what the ring's half wrote since its base was `since`. Without addresses for the log only packets are logged: the front end did not
 /// ask for the ring (`VHOST_VRING_F_LOG`).
 #[cold]
-pub(super) fn mark_ring<R: DeviceRing>(
-    log: &DirtyLog,
-    at: Option<RingLog>,
-    ring: &R,
-    since: u32,
-) {
+pub(super) fn mark_ring<R: DeviceRing>(log: &DirtyLog, at: Option<RingLog>, ring: &R, since: u32) {
     if let Some(at) = at {
-        ring.written(since, &mut |area, offset, len| mark(log, at, area, offset, len));
+        ring.written(since, &mut |area, offset, len| {
+            mark(log, at, area, offset, len)
+        });
     }
     if ring.base() != since {
         log.tell();

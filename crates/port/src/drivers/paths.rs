@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use vring_mem::guest::GuestMemory;
 use vring_mem::{Burst, Mempool};
 use vring_net::device::{DeviceRx, DeviceTx};
 use vring_net::driver::{DriverMemory, DriverRx, DriverTx};
 use vring_net::{Counters, HeaderLayout, Tally};
 use vring_ring::{DeviceRing, DriverRing, RingFault};
+use vring_vhost::VringConfig;
 
 use super::kind::{DeviceKind, DriverKind, Named};
 use crate::queue::{DescStatus, Mode, Path, RxPath, TxPath};
@@ -50,21 +50,25 @@ pub(super) fn driver_tx(
 /// Receives on the device's side.
 pub(super) fn device_rx(
     ring: DeviceKind,
-    memory: Arc<GuestMemory>,
+    config: &VringConfig,
     pool: Arc<Mempool>,
     layout: HeaderLayout,
 ) -> Box<dyn RxPath> {
-    with_ring!(DeviceKind, ring, ring => Box::new(DeviceRx::new(ring, memory, pool, layout)))
+    with_ring!(DeviceKind, ring, ring => Box::new(
+        DeviceRx::new(ring, config.memory.clone(), pool, layout).with_ring_log(config.log)
+    ))
 }
 
 /// Transmits on the device's side.
 pub(super) fn device_tx(
     ring: DeviceKind,
-    memory: Arc<GuestMemory>,
+    config: &VringConfig,
     pool: Arc<Mempool>,
     layout: HeaderLayout,
 ) -> Box<dyn TxPath> {
-    with_ring!(DeviceKind, ring, ring => Box::new(DeviceTx::new(ring, memory, pool, layout)))
+    with_ring!(DeviceKind, ring, ring => Box::new(
+        DeviceTx::new(ring, config.memory.clone(), pool, layout).with_ring_log(config.log)
+    ))
 }
 
 /// A path by its ring, and what decided for it.

@@ -177,14 +177,14 @@ impl Handler {
             what: fault.to_string(),
             code: "ERR_VRING_PEER",
         })?;
-        let (memory, pool) = (config.memory.clone(), self.shared.pool.clone());
+        let pool = self.shared.pool.clone();
         if receives(config.index) {
             if let Some(queue) = self.shared.rx.get(pair) {
                 queue.set_wake_source(config.kick.clone())?;
-                queue.attach(device_rx(ring, memory, pool, layout), config.call.clone());
+                queue.attach(device_rx(ring, config, pool, layout), config.call.clone());
             }
         } else if let Some(queue) = self.shared.tx.get(pair) {
-            queue.attach(device_tx(ring, memory, pool, layout), config.call.clone());
+            queue.attach(device_tx(ring, config, pool, layout), config.call.clone());
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use super::shared::{
     BOTH, Held, PackedRing, Pos, flag, id_of, is_wanted, load_table_desc, wish, word,
 };
 use crate::indirect::{table_desc, table_len};
-use crate::{Desc, DescFlags, DeviceRing, Head, RingFault, RingFeatures};
+use crate::{Area, Desc, DescFlags, DeviceRing, Head, RingFault, RingFeatures};
 
 /// A chain of several descriptors, by its first slot: what was read of it when it was seen.
 #[derive(Debug, Clone, Copy)]
@@ -459,5 +459,27 @@ impl<const IN_ORDER: bool> DeviceRing for Device<IN_ORDER> {
     fn base(&self) -> u32 {
         let at = u32::from(self.next.packed());
         at | at << 16
+    }
+
+    fn written(&self, since: u32, each: &mut dyn FnMut(Area, u64, u64)) {
+        // Of a chain only its first slot is written; all are told, since what the chain was is forgotten.
+        let (from, to) = (u64::from(since & 0x7fff), u64::from(self.next.slot));
+        if since == self.base() {
+            return;
+        }
+        if (since ^ self.base()) & 0x8000 == 0 {
+            each(Area::Desc, 16 * from, 16 * (to - from));
+        } else {
+            each(
+                Area::Desc,
+                16 * from,
+                16 * (u64::from(self.ring.size) - from),
+            );
+            each(Area::Desc, 0, 16 * to);
+        }
+    }
+
+    fn event_word(&self) -> (Area, u64, u64) {
+        (Area::Device, 0, 4)
     }
 }

@@ -8,7 +8,7 @@ use zerocopy::FromBytes;
 
 use super::session::{Session, expect_fds};
 use crate::error::VhostError;
-use crate::message::{MAX_FDS, MemoryRegion, MemoryTable, Request, SingleRegion};
+use crate::message::{F_LOG_ALL, MAX_FDS, MemoryRegion, MemoryTable, Request, SingleRegion};
 use crate::wire;
 
 impl Session<'_> {
@@ -59,7 +59,7 @@ impl Session<'_> {
         let SingleRegion { region, .. } = wire::parse(request, payload)?;
         expect_fds(request, &fds, 1)?;
         let region = map(request, region, fds.swap_remove(0))?;
-        let memory = self.memory.with_region(region);
+        let memory = self.map.with_region(region);
         self.set_memory(memory.map_err(|source| VhostError::Memory { request, source })?);
         Ok(())
     }
@@ -76,17 +76,25 @@ impl Session<'_> {
             expect_fds(request, fds, 0)?;
         }
         let memory = self
-            .memory
+            .map
             .without_region(region.guest_addr, region.user_addr, region.size);
         self.set_memory(memory.map_err(|source| VhostError::Memory { request, source })?);
         Ok(())
     }
 
     /// Puts another map in place. No ring runs meanwhile, and those that the new map still holds run after.
-    fn set_memory(&mut self, memory: GuestMemory) {
+    fn set_memory(&mut self, map: GuestMemory) {
         self.stop_all();
-        self.memory = Arc::new(memory);
+        self.map = map;
+        self.rebuild_memory();
         self.start_complete();
+    }
+
+    /// Makes what rings work with from what was told. No ring runs meanwhile.
+    pub(super) fn rebuild_memory(&mut self) {
+        let logs = self.features & F_LOG_ALL != 0;
+        let log = self.log.clone().filter(|_| logs);
+        self.memory = Arc::new(self.map.with_log(log));
     }
 }
 

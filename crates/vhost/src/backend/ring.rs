@@ -4,10 +4,12 @@ use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use vring_mem::guest::GuestMemory;
+use vring_mem::guest::{GuestMemory, RingLog};
 
 use super::VringConfig;
-use crate::message::{F_EVENT_IDX, F_PROTOCOL_FEATURES, F_RING_PACKED, MAX_VRING_SIZE, VringAddr};
+use crate::message::{
+    F_EVENT_IDX, F_PROTOCOL_FEATURES, F_RING_PACKED, MAX_VRING_SIZE, VRING_F_LOG, VringAddr,
+};
 
 /// Whether, and how, the driver wakes the device. A ring without any is not started.
 #[derive(Debug, Default)]
@@ -124,10 +126,20 @@ impl Ring {
             features: features & !F_PROTOCOL_FEATURES,
             enabled: self.is_enabled(features),
             memory: memory.clone(),
+            log: ring_log(&addr, memory),
             kick: self.kick.fd(),
             call: self.call.clone(),
         })
     }
+}
+
+/// Where the ring is logged, if that is asked for. The message tells the place of the used ring, or of a packed ring's event word; that of
+/// the descriptors, which the device of a packed ring writes, follows from the memory map.
+fn ring_log(addr: &VringAddr, memory: &GuestMemory) -> Option<RingLog> {
+    (memory.log().is_some() && addr.flags & VRING_F_LOG != 0).then(|| RingLog {
+        desc: memory.guest_address(addr.desc).unwrap_or(u64::MAX),
+        used: addr.log,
+    })
 }
 
 fn locate_area(

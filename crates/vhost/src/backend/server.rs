@@ -2,9 +2,10 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Backend, BackendConfig, BackendHandler};
+use super::{Backend, BackendConfig, BackendHandler, Notifier};
 use crate::error::VhostError;
 use crate::socket::{self, Endpoint, SocketRole};
 
@@ -30,8 +31,13 @@ impl<H: BackendHandler> BackendServer<H> {
     ) -> Result<Self, VhostError> {
         Ok(Self {
             endpoint: Endpoint::open(role, path)?,
-            backend: Backend::new(config, handler),
+            backend: Backend::new(config, handler)?,
         })
+    }
+
+    /// As [`Backend::notifier`].
+    pub fn notifier(&self) -> &Arc<Notifier> {
+        self.backend.notifier()
     }
 
     /// The socket's path.

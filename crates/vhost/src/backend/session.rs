@@ -3,11 +3,13 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use vring_mem::guest::{GuestMemory, MAX_REGIONS};
+use rustix::io::ioctl_fionbio;
+use vring_mem::guest::{DirtyLog, GuestMemory, MAX_REGIONS};
 use zerocopy::IntoBytes;
 
+use super::channel::Channel;
 use super::ring::{Kick, Ring};
-use super::{BackendConfig, BackendHandler};
+use super::{BackendConfig, BackendHandler, Notifier};
 use crate::error::VhostError;
 use crate::message::{
     F_PROTOCOL_FEATURES, FLAG_NEED_REPLY, FLAG_REPLY, Header, MAX_VRING_SIZE, ProtocolFeatures,
@@ -22,6 +24,7 @@ const STATUS_FEATURES_OK: u8 = 0x08;
 enum Reply {
     Number(u64),
     Vring(VringState),
+    Bytes(Vec<u8>),
 }
 
 impl Reply {
@@ -29,33 +32,59 @@ impl Reply {
         match self {
             Self::Number(number) => number.as_bytes().to_vec(),
             Self::Vring(state) => state.as_bytes().to_vec(),
+            Self::Bytes(bytes) => bytes,
         }
     }
 }
 
+/// A message that answers one. Its descriptors are closed once it was sent.
+pub(super) struct Answer {
+    pub header: Header,
+    pub payload: Vec<u8>,
+    pub fds: Vec<OwnedFd>,
+}
+
 pub(super) struct Session<'a> {
     config: &'a BackendConfig,
-    handler: &'a mut dyn BackendHandler,
+    pub(super) handler: &'a mut dyn BackendHandler,
+    pub(super) notifier: &'a Notifier,
     /// Taken by the driver, with `F_PROTOCOL_FEATURES`.
-    features: u64,
+    pub(super) features: u64,
     /// The last SET_FEATURES was refused, so the driver's FEATURES_OK does not hold.
     features_refused: bool,
-    protocol: ProtocolFeatures,
+    pub(super) protocol: ProtocolFeatures,
     status: u8,
+    /// What the front end shared.
+    pub(super) map: GuestMemory,
+    /// What rings are started with.
     pub(super) memory: Arc<GuestMemory>,
+    pub(super) log: Option<Arc<DirtyLog>>,
+    pub(super) log_call: Option<Arc<OwnedFd>>,
+    pub(super) channel: Option<Channel>,
     rings: Vec<Ring>,
 }
 
 impl<'a> Session<'a> {
-    pub fn new(config: &'a BackendConfig, handler: &'a mut dyn BackendHandler) -> Self {
+    pub fn new(
+        config: &'a BackendConfig,
+        handler: &'a mut dyn BackendHandler,
+        notifier: &'a Notifier,
+    ) -> Self {
+        // Whatever was told before is for nobody.
+        notifier.take();
         Self {
             config,
             handler,
+            notifier,
             features: 0,
             features_refused: false,
             protocol: ProtocolFeatures::empty(),
             status: 0,
+            map: GuestMemory::default(),
             memory: Arc::default(),
+            log: None,
+            log_call: None,
+            channel: None,
             rings: (0..config.rings()).map(|_| Ring::default()).collect(),
         }
     }
@@ -69,7 +98,7 @@ impl<'a> Session<'a> {
     ///
     /// An error ends the connection. A well-formed message with a bad value only does so if the front end did not ask for
     /// an acknowledgement, in which it can be told.
-    pub fn handle(&mut self, message: Message) -> Result<Option<(Header, Vec<u8>)>, VhostError> {
+    pub fn handle(&mut self, message: Message) -> Result<Option<Answer>, VhostError> {
         let Header { request, flags, .. } = message.header;
         if flags & (VERSION_MASK | FLAG_REPLY) != VERSION {
             return Err(VhostError::BadHeader {
@@ -102,7 +131,11 @@ impl<'a> Session<'a> {
             flags: VERSION | FLAG_REPLY,
             size: u32::try_from(payload.len()).unwrap_or(u32::MAX),
         };
-        Ok(Some((header, payload)))
+        Ok(Some(Answer {
+            header,
+            payload,
+            fds: Vec::new(),
+        }))
     }
 
     fn dispatch(
@@ -123,6 +156,12 @@ impl<'a> Session<'a> {
             R::SET_VRING_KICK | R::SET_VRING_CALL | R::SET_VRING_ERR => {
                 return self.set_vring_fd(request, payload, fds).map(|()| None);
             }
+            R::SET_LOG_BASE => {
+                let area = self.set_log_base(payload, fds)?;
+                return Ok(Some(Reply::Bytes(area.as_bytes().to_vec())));
+            }
+            R::SET_LOG_FD => return self.set_log_fd(payload, fds).map(|()| None),
+            R::SET_BACKEND_REQ_FD => return self.set_backend_req_fd(payload, fds).map(|()| None),
             _ => expect_fds(request, &fds, 0)?,
         }
         match request {
@@ -134,6 +173,8 @@ impl<'a> Session<'a> {
                 let [a, b, c, d, e, f, ..] = wire::parse::<[u8; 8]>(request, payload)?;
                 self.handler.rarp([a, b, c, d, e, f]);
             }
+            R::GET_CONFIG => return Ok(Some(Reply::Bytes(self.get_config(payload)?))),
+            R::SET_CONFIG => self.set_config(payload)?,
             R::SET_VRING_ADDR => self.set_vring_addr(wire::parse(request, payload)?)?,
             R::SET_VRING_NUM | R::SET_VRING_BASE | R::SET_VRING_ENABLE | R::GET_VRING_BASE => {
                 return self.vring_state(request, wire::parse(request, payload)?);
@@ -212,6 +253,7 @@ impl<'a> Session<'a> {
         if features != self.features {
             self.stop_all();
             self.features = features;
+            self.rebuild_memory();
         }
         self.handler.features_acked(features & !F_PROTOCOL_FEATURES);
         self.start_complete();
@@ -251,6 +293,7 @@ impl<'a> Session<'a> {
         self.status = 0;
         self.features_refused = false;
         self.features &= F_PROTOCOL_FEATURES;
+        self.rebuild_memory();
         self.handler.reset();
     }
 
@@ -342,6 +385,8 @@ impl<'a> Session<'a> {
         match request {
             Request::SET_VRING_ERR => self.ring(index).err = fd,
             Request::SET_VRING_CALL => {
+                // The data path writes to it, and must not be made to wait by a peer whose counter or pipe is full.
+                let _what_cannot_be_written_to = fd.as_ref().map(|fd| ioctl_fionbio(fd, true));
                 let call = fd.map(Arc::new);
                 self.ring(index).call.clone_from(&call);
                 if self.ring(index).running {

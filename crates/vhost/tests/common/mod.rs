@@ -17,7 +17,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use vring_vhost::message::{Header, MemoryRegion};
-use vring_vhost::{Backend, BackendConfig, BackendHandler, ProtocolFeatures, VhostError};
+use vring_vhost::{Backend, BackendConfig, BackendHandler, Notifier, ProtocolFeatures, VhostError};
 use vring_vhost::{FrontendRegion, VringAddresses, VringConfig};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -25,6 +25,7 @@ pub const VERSION_1: u64 = 1 << 32;
 pub const EVENT_IDX: u64 = 1 << 29;
 pub const PACKED: u64 = 1 << 34;
 pub const BIT_30: u64 = 1 << 30;
+pub const LOG_ALL: u64 = 1 << 26;
 pub const FEATURES: u64 = VERSION_1 | EVENT_IDX | PACKED;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +46,7 @@ pub enum Event {
     Status(u8),
     Mtu(u16),
     Rarp([u8; 6]),
+    Config(u32, Vec<u8>, bool),
     Reset,
 }
 
@@ -109,6 +111,11 @@ impl BackendHandler for Recorder {
             base,
             enabled,
         });
+        if let Some((log, at)) = config.memory.log().zip(config.log) {
+            // As a device does that uses a buffer.
+            log.mark(at.used, 4);
+            log.tell();
+        }
         assert!(self.running.insert(index, config).is_none());
         Ok(())
     }
@@ -156,10 +163,26 @@ impl BackendHandler for Recorder {
         self.log.add(Event::Rarp(mac));
     }
 
+    fn config(&mut self) -> Vec<u8> {
+        CONFIG.to_vec()
+    }
+
+    fn set_config(&mut self, offset: u32, bytes: &[u8], restored: bool) -> Result<(), String> {
+        if offset as usize + bytes.len() > CONFIG.len() {
+            return Err("expected fewer bytes".to_owned());
+        }
+        self.log
+            .add(Event::Config(offset, bytes.to_vec(), restored));
+        Ok(())
+    }
+
     fn reset(&mut self) {
         self.log.add(Event::Reset);
     }
 }
+
+/// A device configuration space.
+pub const CONFIG: &[u8] = b"vring-config";
 
 pub fn config() -> BackendConfig {
     BackendConfig {
@@ -193,6 +216,7 @@ pub fn socket_path(name: &str) -> PathBuf {
 /// A back end that serves one connection on a thread.
 pub struct Served {
     pub log: Log,
+    pub notifier: Arc<Notifier>,
     thread: JoinHandle<VhostError>,
     stop: Arc<OwnedFd>,
 }
@@ -202,12 +226,16 @@ impl Served {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let log = Log::default();
         let stop = Arc::new(event());
-        let handler = Recorder::new(&log);
+        let mut backend = Backend::new(config, Recorder::new(&log)).unwrap();
+        let notifier = backend.notifier().clone();
         let stopped = stop.clone();
-        let thread = std::thread::spawn(move || {
-            Backend::new(config, handler).serve(&theirs.into(), stopped.as_fd())
-        });
-        let served = Self { log, thread, stop };
+        let thread = std::thread::spawn(move || backend.serve(&theirs.into(), stopped.as_fd()));
+        let served = Self {
+            log,
+            notifier,
+            thread,
+            stop,
+        };
         (served, ours)
     }
 
@@ -268,6 +296,7 @@ impl Memory {
             desc,
             avail: desc + AREA,
             used: desc + 2 * AREA,
+            log: None,
         }
     }
 

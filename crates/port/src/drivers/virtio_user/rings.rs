@@ -79,7 +79,12 @@ impl Rings {
     pub(super) fn addresses(&self, ring: &Ring) -> VringAddresses {
         let at = device_address(&self.region) + ring.offset as u64;
         let [desc, avail, used] = ring.layout.areas().map(|area| at + area as u64);
-        VringAddresses { desc, avail, used }
+        VringAddresses {
+            desc,
+            avail,
+            used,
+            log: None,
+        }
     }
 
     /// Makes the driver's halves and gives them to the port's queues. Rings without a queue stay empty.
