@@ -154,27 +154,27 @@ fn changes_of_the_configuration_are_told() {
     };
     let mut requests = front.open_backend_channel().unwrap();
     for _ in 0..200 {
-        assert_eq!(requests.next().unwrap(), None);
+        assert_eq!(requests.take().unwrap(), None);
         served.notifier.config_changed();
         wait(&requests);
         assert_eq!(
-            requests.next().unwrap(),
+            requests.take().unwrap(),
             Some(BackendRequest::ConfigChanged)
         );
     }
     let mut again = front.open_backend_channel().unwrap();
     assert!(
-        requests.next().unwrap_err().is_disconnect(),
+        requests.take().unwrap_err().is_disconnect(),
         "the old one is closed"
     );
     served.notifier.config_changed();
     wait(&again);
-    assert_eq!(again.next().unwrap(), Some(BackendRequest::ConfigChanged));
+    assert_eq!(again.take().unwrap(), Some(BackendRequest::ConfigChanged));
     front.check_alive().unwrap();
     drop(front);
     served.ended();
     wait(&again);
-    assert!(matches!(again.next(), Err(VhostError::Disconnected)));
+    assert!(matches!(again.take(), Err(VhostError::Disconnected)));
 }
 
 fn ends(number: Request, payload: &[u8], fds: &[BorrowedFd<'_>]) -> &'static str {

@@ -66,10 +66,6 @@ impl DirtyLog {
         let first = guest_addr / LOG_PAGE;
         let last = (guest_addr.saturating_add(more) / LOG_PAGE).min(pages - 1);
         for page in first..=last {
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "below the length of a mapping"
-            )]
             // SAFETY: page < pages, so the byte is inside the mapping, which self keeps; the peer writes it too, so it is atomic.
             let byte =
                 unsafe { AtomicU8::from_ptr(self.file.at().as_ptr().add((page / 8) as usize)) };

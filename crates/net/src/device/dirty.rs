@@ -9,7 +9,7 @@ use vring_ring::{Area, DeviceRing};
 pub(super) fn mark_ring<R: DeviceRing>(log: &DirtyLog, at: Option<RingLog>, ring: &R, since: u32) {
     if let Some(at) = at {
         ring.written(since, &mut |area, offset, len| {
-            mark(log, at, area, offset, len)
+            mark(log, at, area, offset, len);
         });
     }
     if ring.base() != since {

@@ -23,7 +23,7 @@ pub enum BackendRequest {
     ConfigChanged,
 }
 
-/// Our end of the channel. To be polled; then [`BackendRequests::next`].
+/// Our end of the channel. To be polled; then [`BackendRequests::take`].
 #[derive(Debug)]
 pub struct BackendRequests {
     socket: OwnedFd,
@@ -59,7 +59,7 @@ impl BackendRequests {
     ///
     /// # Errors
     /// [`VhostError::Disconnected`] when the back end closed the channel; after any other error it is not used again either.
-    pub fn next(&mut self) -> Result<Option<BackendRequest>, VhostError> {
+    pub fn take(&mut self) -> Result<Option<BackendRequest>, VhostError> {
         while wire::is_readable(self.socket.as_fd()) {
             let wait = Wait::at_most(TIMEOUT, "a request of the back end", None);
             let message = wire::receive(self.socket.as_fd(), wait, TIMEOUT)?;
