@@ -54,6 +54,7 @@ const TYPES = [
   'LcoreStats',
   'LinkStatus',
   'MempoolOptions',
+  'NetAfPacketOptions',
   'NetNullOptions',
   'NetPcapOptions',
   'NetRingOptions',

@@ -4,7 +4,14 @@ import { native } from './binding.ts'
 import { attempt, invalid } from './errors.ts'
 
 /** A driver's name, as in DPDK. */
-export type DriverName = 'net_virtio_user' | 'net_vhost' | 'net_tap' | 'net_pcap' | 'net_null' | 'net_ring'
+export type DriverName =
+  | 'net_virtio_user'
+  | 'net_vhost'
+  | 'net_tap'
+  | 'net_af_packet'
+  | 'net_pcap'
+  | 'net_null'
+  | 'net_ring'
 
 /** What the options of all drivers have. */
 interface DeviceOptions<D extends DriverName> {
@@ -82,6 +89,26 @@ export interface NetTapOptions extends DeviceOptions<'net_tap'>, KernelDevice {
   readonly mac?: string
 }
 
+/** Any Ethernet device of the kernel's, by packet sockets with rings; the kernel goes on using it. */
+export interface NetAfPacketOptions extends DeviceOptions<'net_af_packet'> {
+  /** The device. */
+  readonly iface: string
+  /** Queue pairs, 1 to 128, among which the kernel spreads the flows; default 1. */
+  readonly qpairs?: number
+  /** Bytes of a block of the ring, a multiple of 4096; default as many as a frame needs. */
+  readonly blocksz?: number
+  /** Bytes of a frame with its header of up to 80 bytes, a multiple of 16; default 2048. */
+  readonly framesz?: number
+  /** Frames of each ring, 1 to 65536; default 512. */
+  readonly framecnt?: number
+  /** Send past the device's queueing discipline; default false. */
+  readonly qdiscBypass?: boolean
+  /** Ethernet address of the port; default the device's. */
+  readonly mac?: string
+  /** Network namespace of the device, a name of `ip netns` or a path; default this process's. */
+  readonly netns?: string
+}
+
 /**
  * Captures: receives from files, transmits to files. Without `rxPcap` nothing is received; without `txPcap` what is sent is counted as the
  * drop `tx_no_file`.
@@ -118,6 +145,7 @@ export type PortOptions =
   | NetVirtioUserOptions
   | NetVhostOptions
   | NetTapOptions
+  | NetAfPacketOptions
   | NetPcapOptions
   | NetNullOptions
   | NetRingOptions

@@ -10,6 +10,7 @@ export {
   type Devargs,
   type DriverName,
   drivers,
+  type NetAfPacketOptions,
   type NetNullOptions,
   type NetPcapOptions,
   type NetRingOptions,

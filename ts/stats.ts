@@ -25,11 +25,11 @@ export interface PortStats {
   /** Bytes of the packets received. */
   readonly rxBytes: number
   /**
-   * Packets lost since nobody polled in time: always 0. No driver here can lose one that way, since a packet that has no room waits with
-   * its sender; the field is there because testpmd's table has it.
+   * Packets lost since nobody polled in time: the drop `rx_missed`. Only `net_af_packet` can lose one that way; elsewhere a packet that has no
+   * room waits with its sender.
    */
   readonly rxMissed: number
-  /** Packets that came and could not be received: the drops `rx_…`, but for `rx_unhandled` and `rx_filtered`. */
+  /** Packets that came and could not be received: the drops `rx_…`, but for `rx_missed`, `rx_unhandled` and `rx_filtered`. */
   readonly rxErrors: number
   /** Times that no buffer of the mempool was free for a waiting packet: a number of moments, not of packets. */
   readonly rxNombuf: number
@@ -65,8 +65,8 @@ function addDrops(queues: readonly QueueStats[]): Drops {
   return total
 }
 
-/** Drops that are no errors: of packets that were received, or sent, all the same, and of those that nobody wanted. */
-const COUNTED: ReadonlySet<string> = new Set(['rx_unhandled', 'rx_filtered', 'tx_unconfirmed'])
+/** Drops that are no errors, or are counted apart: of packets that were received, or sent, all the same, and of those that nobody wanted. */
+const COUNTED: ReadonlySet<string> = new Set(['rx_missed', 'rx_unhandled', 'rx_filtered', 'tx_unconfirmed'])
 
 /** Adds the queues of a port up. */
 export function portStats(
@@ -79,7 +79,7 @@ export function portStats(
   return {
     rxPackets: sum(rx.map((queue) => queue.packets)),
     rxBytes: sum(rx.map((queue) => queue.bytes)),
-    rxMissed: 0,
+    rxMissed: sum(rx.map(({ drops }) => drops.rx_missed ?? 0)),
     rxErrors: errors(rx),
     rxNombuf: sum(rx.map((queue) => queue.nombuf)),
     txPackets: sum(tx.map((queue) => queue.packets)),

@@ -12,6 +12,8 @@ pub enum DropReason {
     RxOversize,
     /// A record of a capture that cannot be a packet, or within which the capture ends.
     RxTruncated,
+    /// The kernel had no room for it: nobody polled in time.
+    RxMissed,
     /// Received into the ring, but the port went down before anyone took it.
     RxUnread,
     /// What its header says of checksums and segments cannot be true of the packet.
@@ -34,10 +36,11 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::RxRunt,
         Self::RxOversize,
         Self::RxTruncated,
+        Self::RxMissed,
         Self::RxUnread,
         Self::RxBadOffload,
         Self::RxFiltered,
@@ -56,6 +59,7 @@ impl DropReason {
             Self::RxRunt => "rx_runt",
             Self::RxOversize => "rx_oversize",
             Self::RxTruncated => "rx_truncated",
+            Self::RxMissed => "rx_missed",
             Self::RxUnread => "rx_unread",
             Self::RxBadOffload => "rx_bad_offload",
             Self::RxFiltered => "rx_filtered",

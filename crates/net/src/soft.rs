@@ -11,12 +11,14 @@ mod csum;
 mod filter;
 mod gso;
 mod headers;
+mod partial;
 mod rx;
 mod toeplitz;
 mod tx;
 mod vlan;
 
 pub use filter::VlanSet;
+pub use partial::partial_checksum;
 pub use rx::{Checksum, Filtered, RxConfig, SoftRx};
 pub use toeplitz::{HashReport, HashTypes, RssConfig, Toeplitz};
 pub use tx::{Lower, SoftTx};

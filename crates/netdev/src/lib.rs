@@ -12,6 +12,7 @@ mod monitor;
 mod namespace;
 mod netlink;
 mod packet;
+mod ring;
 mod sys;
 mod tap;
 #[cfg(test)]
@@ -25,4 +26,5 @@ pub use monitor::{LinkChange, LinkMonitor};
 pub use namespace::Namespace;
 pub use netlink::{Link, Netlink};
 pub use packet::{Fanout, PacketSocket, Reception};
+pub use ring::{ReceivedFrame, RingShape, RxRing, TxRing};
 pub use tap::{Offloads, Tap, TapConfig, set_carrier, set_header_size, set_offloads};

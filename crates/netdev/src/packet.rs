@@ -72,7 +72,12 @@ impl PacketSocket {
     /// # Errors
     /// [`NetdevError::System`]; `ENODEV` when the device went away meanwhile.
     pub fn bind(&self) -> Result<(), NetdevError> {
-        sys::bind_packet(&self.socket, self.index).map_err(|e| self.failed("binding", e))
+        self.bind_for(true)
+    }
+
+    pub(crate) fn bind_for(&self, receives: bool) -> Result<(), NetdevError> {
+        let bound = sys::bind_packet(&self.socket, self.index, receives);
+        bound.map_err(|errno| self.failed("binding", errno))
     }
 
     /// The number of its device.
@@ -181,7 +186,7 @@ impl PacketSocket {
             .map_err(|errno| self.failed("setting an option", errno))
     }
 
-    fn failed(&self, what: &str, errno: Errno) -> NetdevError {
+    pub(crate) fn failed(&self, what: &str, errno: Errno) -> NetdevError {
         NetdevError::of(
             format!("packet socket of device {}: {what}", self.index),
             errno,

@@ -152,9 +152,12 @@ pub(crate) fn packet_statistics(fd: BorrowedFd<'_>) -> Result<[u32; 3], Errno> {
     Ok(stats)
 }
 
-/// Binds a packet socket to a device, for all protocols.
-pub(crate) fn bind_packet(fd: &OwnedFd, index: u32) -> Result<(), Errno> {
-    let address = packet_address(index)?;
+/// Binds a packet socket to a device, for all protocols or, to send only, for none.
+pub(crate) fn bind_packet(fd: &OwnedFd, index: u32, receives: bool) -> Result<(), Errno> {
+    let mut address = packet_address(index)?;
+    if !receives {
+        address.sll_protocol = 0;
+    }
     let size = libc::socklen_t::try_from(size_of_val(&address)).unwrap_or(0);
     // SAFETY: the kernel reads one sockaddr_ll.
     let result = unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), size) };

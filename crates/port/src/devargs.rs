@@ -292,6 +292,22 @@ pub static DRIVERS: &[DriverInfo] = &[
         offloads: Offloads::NONE,
     },
     DriverInfo {
+        name: "net_af_packet",
+        aliases: &["eth_af_packet"],
+        help: "any Ethernet device of the kernel's, by packet sockets; the kernel goes on using it",
+        args: args! {
+            "iface": "the device",
+            "qpairs": "queue pairs, 1 to 128, among which the kernel spreads the flows; default 1",
+            "blocksz": "bytes of a block of the ring, a multiple of 4096; default as many as a frame needs",
+            "framesz": "bytes of a frame with its header of up to 80 bytes, a multiple of 16; default 2048",
+            "framecnt": "frames of each ring, 1 to 65536; default 512",
+            "qdisc_bypass": "1: send past the device's queueing discipline; default 0",
+            "mac": "Ethernet address of the port; default the device's",
+            "netns": "network namespace of the device, a name or a path; default this process's",
+        },
+        offloads: Offloads::NONE,
+    },
+    DriverInfo {
         name: "net_pcap",
         aliases: &["eth_pcap"],
         help: "captures: receives from files, transmits to files",

@@ -4,6 +4,7 @@ mod control;
 mod kind;
 mod netdev;
 mod null;
+mod packet;
 mod paths;
 mod pcap;
 mod ring;
@@ -31,6 +32,7 @@ pub fn open(device: &Device, config: &PortConfig) -> Result<Port, PortError> {
     check_mtu(&device.name, config.mtu)?;
     check_offloads(device, config.offloads)?;
     let (shared, driver) = match device.driver.name {
+        "net_af_packet" => packet::open(device, config),
         "net_null" => null::open(device, config),
         "net_pcap" => pcap::open(device, config),
         "net_ring" => ring::open(device, config),

@@ -8,13 +8,15 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use rustix::event::epoll;
 use vring_netdev::{
     Fanout, Given, Link, Macvtap, Namespace, NetdevError, Netlink, PacketSocket, Reception, Tap,
     TapConfig, set_header_size, set_offloads, take_given,
 };
 
 use super::random_mac;
-use crate::{Device, PortError};
+use crate::port::Shared;
+use crate::{Device, LinkStatus, PortError};
 
 pub(super) use handle::Handle;
 pub(super) use watch::{Seen, Watch, tell, tell_gone, wait};
@@ -51,10 +53,7 @@ impl Wanted {
             port: device.name.clone(),
             driver: device.driver.name,
             iface: device.get("iface").map(str::to_owned),
-            namespace: device
-                .get("netns")
-                .map_or(Ok(Namespace::own()), Namespace::open)
-                .map_err(|source| lost(&device.name, source))?,
+            namespace: namespace(device)?,
             bridge: device.get("bridge").map(str::to_owned),
             address: device
                 .get("ip")
@@ -72,6 +71,14 @@ impl Wanted {
         }
         Ok(wanted)
     }
+}
+
+/// `netns=`.
+pub(super) fn namespace(device: &Device) -> Result<Namespace, PortError> {
+    device
+        .get("netns")
+        .map_or(Ok(Namespace::own()), Namespace::open)
+        .map_err(|source| lost(&device.name, source))
 }
 
 fn address(device: &Device, text: &str) -> Result<(IpAddr, u8), PortError> {
@@ -126,6 +133,20 @@ pub(super) struct Netdev {
 }
 
 impl Netdev {
+    /// A device that exists, without files.
+    pub(super) fn of(link: Link, kind: Kind, namespace: Namespace) -> Self {
+        Self {
+            mac: link.mac,
+            name: link.name,
+            index: link.index,
+            kind,
+            has_header: false,
+            queues: Vec::new(),
+            namespace,
+            mtu: link.mtu,
+        }
+    }
+
     /// Opens what is wanted, with headers of that length where the device can have them.
     pub(super) fn open(
         wanted: &Wanted,
@@ -154,15 +175,10 @@ impl Netdev {
         header: u8,
     ) -> Result<(Self, bool), NetdevError> {
         let name = wanted.iface.as_deref().unwrap_or("tap%d");
-        let new = |link: Link, kind, has_header, queues| Self {
-            mac: link.mac,
-            name: link.name,
-            index: link.index,
-            kind,
+        let new = |link, kind, has_header, queues| Self {
             has_header,
             queues: shared(queues),
-            namespace: wanted.namespace.clone(),
-            mtu: link.mtu,
+            ..Self::of(link, kind, wanted.namespace.clone())
         };
         match netlink.find(name)? {
             Some(link) if link.kind == "macvtap" => {
@@ -280,8 +296,38 @@ impl Netdev {
     }
 }
 
+/// A descriptor that is readable while the file is: whoever takes a wake-up reads it, which of the file itself would take a frame.
+pub(super) fn readable(file: impl AsFd) -> Result<OwnedFd, PortError> {
+    let set = epoll::create(epoll::CreateFlags::CLOEXEC)
+        .map_err(|e| PortError::system("epoll_create", e))?;
+    let data = epoll::EventData::new_u64(0);
+    epoll::add(&set, file, data, epoll::EventFlags::IN)
+        .map_err(|e| PortError::system("epoll_ctl", e))?;
+    Ok(set)
+}
+
+/// The device is gone, or the port is to be: the queues have nothing any more.
+pub(super) fn detach(shared: &Shared) {
+    shared.set_link(LinkStatus::DOWN);
+    for queue in &shared.rx {
+        let _the_set_is_ours = queue.set_wake_source(None);
+        queue.detach();
+    }
+    shared.tx.iter().for_each(|queue| queue.detach());
+}
+
 fn shared(files: Vec<OwnedFd>) -> Vec<Arc<OwnedFd>> {
     files.into_iter().map(Arc::new).collect()
+}
+
+/// A number unlike any other group's on that device: from the process and the device, as in DPDK.
+pub(super) fn fanout_group(index: u32) -> u16 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "groups are numbered in 16 bits"
+    )]
+    let group = (std::process::id() ^ index) as u16;
+    group
 }
 
 /// A socket for each queue, among which the kernel spreads the flows.
@@ -290,12 +336,7 @@ fn packet_sockets(
     link: &Link,
     queues: u16,
 ) -> Result<Vec<OwnedFd>, NetdevError> {
-    // Unlike any other group's on that device: a number from the process and the device, as in DPDK.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "groups are numbered in 16 bits"
-    )]
-    let group = (std::process::id() ^ link.index) as u16;
+    let group = fanout_group(link.index);
     (0..queues)
         .map(|_| {
             let socket = PacketSocket::open(namespace, &link.name)?;

@@ -3,16 +3,13 @@
 mod rx;
 mod tx;
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
-
-use rustix::event::epoll;
 
 use super::control::Control;
 use super::netdev::{self, Handle, Kind, Netdev, Seen, Wanted, Watch};
 use super::{MAX_QUEUES, Opened, check_queues};
 use crate::port::{AppliedBy, Driver, Shared};
-use crate::{Device, LinkStatus, PortConfig, PortError, PortInfo};
+use crate::{Device, PortConfig, PortError, PortInfo};
 use rx::TapRx;
 use tx::TapTx;
 
@@ -43,7 +40,7 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
         let (shared, name) = (shared.clone(), netdev.name.clone());
         move |stop| {
             let why = watch.run(&shared, &stop, None);
-            detach(&shared);
+            netdev::detach(&shared);
             if why == Seen::Gone {
                 netdev::tell_gone(&shared, &name);
                 netdev::wait(&stop);
@@ -61,32 +58,13 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
 
 fn attach(shared: &Shared, device: &Netdev) -> Result<(), PortError> {
     for (queue, file) in shared.rx.iter().zip(&device.queues) {
-        queue.set_wake_source(Some(Arc::new(readable(file)?)))?;
+        queue.set_wake_source(Some(Arc::new(netdev::readable(&**file)?)))?;
         queue.attach(Box::new(TapRx::new(file, &shared.pool)), None);
     }
     for (queue, file) in shared.tx.iter().zip(&device.queues) {
         queue.attach(Box::new(TapTx::new(file, &shared.pool)), None);
     }
     Ok(())
-}
-
-/// A descriptor that is readable while the file is: whoever takes a wake-up reads it, which of the file itself would take a frame.
-fn readable(file: &OwnedFd) -> Result<OwnedFd, PortError> {
-    let set = epoll::create(epoll::CreateFlags::CLOEXEC)
-        .map_err(|e| PortError::system("epoll_create", e))?;
-    let data = epoll::EventData::new_u64(0);
-    epoll::add(&set, file, data, epoll::EventFlags::IN)
-        .map_err(|e| PortError::system("epoll_ctl", e))?;
-    Ok(set)
-}
-
-fn detach(shared: &Shared) {
-    shared.set_link(LinkStatus::DOWN);
-    for queue in &shared.rx {
-        let _the_set_is_ours = queue.set_wake_source(None);
-        queue.detach();
-    }
-    shared.tx.iter().for_each(|queue| queue.detach());
 }
 
 struct Tap {

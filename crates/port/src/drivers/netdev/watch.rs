@@ -1,6 +1,8 @@
 //! Watches the kernel's device: what `ip link` does to it becomes the port's link and events.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -27,7 +29,7 @@ pub(in crate::drivers) struct Watch {
     monitor: LinkMonitor,
     netlink: Netlink,
     index: u32,
-    mtu: u32,
+    mtu: Arc<AtomicU32>,
 }
 
 impl Watch {
@@ -37,8 +39,13 @@ impl Watch {
             monitor: LinkMonitor::open(&device.namespace)?,
             netlink: Netlink::open(&device.namespace)?,
             index: device.index,
-            mtu: device.mtu,
+            mtu: Arc::new(AtomicU32::new(device.mtu)),
         })
+    }
+
+    /// The device's MTU, as it is now.
+    pub(in crate::drivers) fn mtu(&self) -> Arc<AtomicU32> {
+        self.mtu.clone()
     }
 
     /// Keeps the port's link like the device's until something else happens.
@@ -107,8 +114,7 @@ impl Watch {
         } else {
             LinkStatus::DOWN
         });
-        if self.mtu != link.mtu {
-            self.mtu = link.mtu;
+        if self.mtu.swap(link.mtu, Ordering::Relaxed) != link.mtu {
             let mtu = u16::try_from(link.mtu).unwrap_or(u16::MAX);
             shared.events.push(PortEvent::Mtu(mtu));
         }
