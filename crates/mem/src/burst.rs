@@ -108,6 +108,18 @@ pub struct MetaMut<'a> {
     pub hash: &'a mut [u32],
 }
 
+impl MetaMut<'_> {
+    /// Writes the words of entry `at`.
+    ///
+    /// # Panics
+    /// When the capacity is not above `at`.
+    #[inline]
+    pub fn set(&mut self, at: usize, packet: &Packet) {
+        (self.csum[at], self.gso[at]) = (packet.csum, packet.gso);
+        (self.tag[at], self.hash[at]) = (packet.tag, packet.hash);
+    }
+}
+
 /// Address, length and flags of packets, to be written.
 type ArraysMut<'a> = (&'a mut [u32], &'a mut [u32], &'a mut [u32]);
 
@@ -314,11 +326,10 @@ impl Burst {
     /// When the capacity is not above `at`.
     #[inline]
     pub fn set_packet(&mut self, at: usize, packet: &Packet) {
-        let ((addrs, lens, all_flags), meta) = self.all_mut();
+        let ((addrs, lens, all_flags), mut meta) = self.all_mut();
         (addrs[at], lens[at], all_flags[at]) = (packet.addr, packet.len, packet.flags);
         if packet.flags & flags::META != 0 {
-            (meta.csum[at], meta.gso[at]) = (packet.csum, packet.gso);
-            (meta.tag[at], meta.hash[at]) = (packet.tag, packet.hash);
+            meta.set(at, packet);
         }
     }
 

@@ -74,10 +74,24 @@ bitflags::bitflags! {
         const NOTIFICATION_DATA = 1 << 38;
         /// Queues are reset one by one.
         const RING_RESET = 1 << 40;
+        /// Notifications are coalesced by the control queue.
+        const NOTF_COAL = 1 << 53;
+        /// The driver takes USO over IPv4.
+        const GUEST_USO4 = 1 << 54;
+        /// The driver takes USO over IPv6.
+        const GUEST_USO6 = 1 << 55;
+        /// The device takes USO.
+        const HOST_USO = 1 << 56;
         /// Packets come with their hash.
         const HASH_REPORT = 1 << 57;
+        /// The header's length of headers is exact.
+        const GUEST_HDRLEN = 1 << 59;
         /// Receive-side scaling.
         const RSS = 1 << 60;
+        /// The device says how many segments and acknowledgements it joined.
+        const RSC_EXT = 1 << 61;
+        /// A standby for another device.
+        const STANDBY = 1 << 62;
         /// Speed and duplex can be read.
         const SPEED_DUPLEX = 1 << 63;
         const _ = !0;

@@ -4,7 +4,12 @@
 //! 0 flags u8 · 1 gso_type u8 · 2 hdr_len u16 · 4 gso_size u16 · 6 csum_start u16 · 8 csum_offset u16 · 10 num_buffers u16
 //! ```
 
+use std::sync::atomic::{Ordering, compiler_fence};
+
+use vring_mem::copy::copy;
+
 use crate::Features;
+use crate::offload::{Direction, Header};
 
 /// The longest header, with a hash report.
 pub const MAX_HEADER: usize = 20;
@@ -19,6 +24,10 @@ pub struct HeaderLayout {
     pub len: u32,
     /// `num_buffers` counts: a received packet may lie in several buffers.
     pub mergeable: bool,
+    /// What the driver says to the device.
+    pub to_device: Direction,
+    /// What the device says to the driver.
+    pub to_driver: Direction,
 }
 
 impl HeaderLayout {
@@ -35,6 +44,8 @@ impl HeaderLayout {
         Self {
             len,
             mergeable: features.contains(Features::MRG_RXBUF),
+            to_device: Direction::to_device(features),
+            to_driver: Direction::to_driver(features),
         }
     }
 }
@@ -98,6 +109,31 @@ pub(crate) unsafe fn write_received(at: *mut u8, len: u32, buffers: u16) {
     }
 }
 
+/// Copies a header that a peer can write: once, what is behind it as zeros.
+///
+/// # Safety
+/// `at` is readable for `len` bytes, 10, 12 or 20.
+#[inline]
+pub(crate) unsafe fn copy_in(at: *const u8, len: u32) -> Header {
+    let mut header = [0; MAX_HEADER];
+    // SAFETY: the caller's promise; `len` is at most MAX_HEADER.
+    unsafe { copy(header.as_mut_ptr(), at, len as usize) };
+    // What was copied is what is checked and used: the compiler must not look at the peer's memory a second time.
+    compiler_fence(Ordering::Acquire);
+    header
+}
+
+/// Writes a header with `buffers` for its `num_buffers`, if it has that.
+///
+/// # Safety
+/// `at` is writable for `len` bytes, 10, 12 or 20.
+#[inline]
+pub(crate) unsafe fn copy_out(at: *mut u8, len: u32, mut header: Header, buffers: u16) {
+    header[NUM_BUFFERS..NUM_BUFFERS + 2].copy_from_slice(&buffers.to_le_bytes());
+    // SAFETY: the caller's promise; `len` is at most MAX_HEADER.
+    unsafe { copy(at, header.as_ptr(), len as usize) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,20 +141,12 @@ mod tests {
     /// 10, 12 or 20 bytes, by the features alone.
     #[test]
     fn lengths() {
-        assert_eq!(
-            HeaderLayout::of(Features::empty()),
-            HeaderLayout {
-                len: 10,
-                mergeable: false
-            }
-        );
-        assert_eq!(
-            HeaderLayout::of(Features::MRG_RXBUF),
-            HeaderLayout {
-                len: 12,
-                mergeable: true
-            }
-        );
+        let of = |features| {
+            let layout = HeaderLayout::of(features);
+            (layout.len, layout.mergeable)
+        };
+        assert_eq!(of(Features::empty()), (10, false));
+        assert_eq!(of(Features::MRG_RXBUF), (12, true));
         assert_eq!(HeaderLayout::of(Features::VERSION_1).len, 12);
         assert_eq!(
             HeaderLayout::of(Features::VERSION_1 | Features::HASH_REPORT).len,

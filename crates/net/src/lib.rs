@@ -9,11 +9,13 @@ pub mod device;
 pub mod driver;
 pub mod features;
 mod header;
+mod offload;
 pub mod soft;
 
 pub use counters::{Counters, DropReason, Tally};
 pub use features::Features;
 pub use header::{HeaderLayout, MAX_HEADER};
+pub use offload::Direction;
 
 /// Bytes of an Ethernet header: what is shorter is no packet.
 pub const ETH_HEADER: u32 = 14;

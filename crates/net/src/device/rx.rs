@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
-use vring_mem::burst::flags;
+use vring_mem::burst::{Packet, flags};
 use vring_mem::copy::{copy, prefetch_read};
 use vring_mem::guest::{GuestMemory, RegionView, RingLog};
 use vring_mem::mempool::{MAX_SEGS, NO_SEG, Segment};
@@ -13,12 +13,14 @@ use vring_ring::{DescFlags, DeviceRing, Head, RingFault};
 use super::dirty::{mark_event, mark_ring};
 use super::pieces::Pieces;
 use super::{LOOK_AHEAD, or_gone, translate};
-use crate::header::HeaderLayout;
+use crate::header::{self, HeaderLayout};
+use crate::offload::{self, Header};
 use crate::{Counters, DropReason, ETH_HEADER, Tally};
 
-/// The receive queue of a device: the other end is the driver's transmit queue.
+/// The receive queue of a device: the other end is the driver's transmit queue. `OFF`: the header says something, by what
+/// [`HeaderLayout::to_device`] gives.
 #[derive(Debug)]
-pub struct DeviceRx<R: DeviceRing> {
+pub struct DeviceRx<R: DeviceRing, const OFF: bool = false> {
     ring: R,
     memory: Arc<GuestMemory>,
     /// The region that was hit last.
@@ -26,14 +28,14 @@ pub struct DeviceRx<R: DeviceRing> {
     pool: Arc<Mempool>,
     header: u32,
     mergeable: bool,
+    gives: u32,
     pieces: Pieces,
     ring_log: Option<RingLog>,
 }
 
 /// What became of a chain of any shape.
 enum Gathered {
-    /// A packet of that length and flags.
-    Packet(u32, u32),
+    Packet(Packet),
     /// Dropped under a name.
     Dropped,
     /// It stays in the ring until there are buffers.
@@ -50,7 +52,7 @@ struct Look {
     id: u16,
 }
 
-impl<R: DeviceRing> DeviceRx<R> {
+impl<R: DeviceRing, const OFF: bool> DeviceRx<R, OFF> {
     /// A receive queue on a ring of this memory.
     #[must_use]
     pub fn new(
@@ -66,6 +68,7 @@ impl<R: DeviceRing> DeviceRx<R> {
             pool,
             header: layout.len,
             mergeable: layout.mergeable,
+            gives: if OFF { layout.to_device.gives } else { 0 },
             pieces: Pieces::default(),
             ring_log: None,
         }
@@ -140,7 +143,7 @@ impl<R: DeviceRing> DeviceRx<R> {
         tally: &mut Tally,
         counters: &Counters,
     ) -> Result<bool, RingFault> {
-        let (addrs, lens, all_flags) = burst.arrays_mut();
+        let ((addrs, lens, all_flags), mut meta) = burst.all_mut();
         let buffers: &mut [u32] = &mut addrs[first..first + count];
         let mut looks = [const { MaybeUninit::<Look>::uninit() }; LOOK_AHEAD];
         let looked = match self.look(&mut looks[..count]) {
@@ -159,6 +162,16 @@ impl<R: DeviceRing> DeviceRx<R> {
                 // SAFETY: `look` translated the descriptor and compared its length with the buffer's room; the map is held.
                 unsafe { copy(geometry.ptr(buffer), looked[nth].data, len as usize) };
                 (buffers[kept], lens[first + kept], all_flags[first + kept]) = (buffer, len, 0);
+                if OFF {
+                    let Some(packet) = self.said(looked[nth], buffer) else {
+                        // It is told, and dropped, where chains of any shape are.
+                        break;
+                    };
+                    all_flags[first + kept] = packet.flags;
+                    if packet.flags != 0 {
+                        meta.set(first + kept, &packet);
+                    }
+                }
                 tally.bytes += u64::from(len);
                 kept += 1;
                 nth += 1;
@@ -171,11 +184,14 @@ impl<R: DeviceRing> DeviceRx<R> {
             }
             let buffer = buffers[nth];
             match self.rx_odd(buffer, counters) {
-                Ok(Gathered::Packet(len, packet_flags)) => {
+                Ok(Gathered::Packet(packet)) => {
                     (buffers[kept], lens[first + kept], all_flags[first + kept]) =
-                        (buffer, len, packet_flags);
+                        (buffer, packet.len, packet.flags);
+                    if OFF && packet.flags & flags::META != 0 {
+                        meta.set(first + kept, &packet);
+                    }
                     tally.packets += 1;
-                    tally.bytes += u64::from(len);
+                    tally.bytes += u64::from(packet.len);
                     kept += 1;
                 }
                 Ok(Gathered::Dropped) => self.pool.free_bulk(&[buffer]),
@@ -188,6 +204,24 @@ impl<R: DeviceRing> DeviceRx<R> {
         }
         self.pool.free_bulk(&buffers[looked.len()..]);
         Ok(true)
+    }
+
+    /// The packet in `buffer`, with what the header of its chain says; `None` when that is a lie.
+    #[inline(always)]
+    fn said(&self, look: Look, buffer: u32) -> Option<Packet> {
+        let mut packet = Packet {
+            addr: buffer,
+            len: look.len,
+            ..Packet::default()
+        };
+        let at = look.data.wrapping_sub(self.header as usize);
+        // SAFETY: `look` translated the descriptor with its header, of 10 bytes at least; the map is held.
+        if unsafe { offload::is_plain(at) } {
+            return Some(packet);
+        }
+        // SAFETY: as above.
+        let header = unsafe { header::copy_in(at, self.header) };
+        offload::decode(&header, self.gives, &self.pool, &mut packet).then_some(packet)
     }
 
     /// Reads the first descriptors of chains, and asks for the data of those that are simple.
@@ -265,7 +299,13 @@ impl<R: DeviceRing> DeviceRx<R> {
             counters.no_buffer();
             return Ok(Gathered::NoBuffers);
         }
-        self.pieces.skip(self.header as usize);
+        let mut said = Header::default();
+        if OFF {
+            // SAFETY: the header is as long as that at most, and the chain longer; the map is held by self.
+            unsafe { self.pieces.read(said.as_mut_ptr(), self.header as usize) };
+        } else {
+            self.pieces.skip(self.header as usize);
+        }
         let (mut addr, mut left) = (buffer, total);
         for &next in buffers[..more].iter().chain([&NO_SEG]) {
             let len = left.min(room);
@@ -277,10 +317,24 @@ impl<R: DeviceRing> DeviceRx<R> {
             left -= len;
             addr = next;
         }
-        Ok(Gathered::Packet(
-            total,
-            if more > 0 { flags::MULTI } else { 0 },
-        ))
+        let mut packet = Packet {
+            addr: buffer,
+            len: total,
+            flags: if more > 0 { flags::MULTI } else { 0 },
+            ..Packet::default()
+        };
+        if OFF && !offload::decode(&said, self.gives, &self.pool, &mut packet) {
+            counters.drop(DropReason::RxBadOffload, 1);
+            self.pool.free_bulk(&buffers[..more]);
+            return Ok(Gathered::Dropped);
+        }
+        Ok(Gathered::Packet(packet))
+    }
+
+    /// Bits of [`flags::META`] that its packets may have.
+    #[must_use]
+    pub fn gives(&self) -> u32 {
+        self.gives
     }
 
     /// Its ring, to look at.

@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
-use vring_mem::burst::flags;
+use vring_mem::burst::{Packet, flags};
 use vring_mem::copy::{copy, prefetch_read, prefetch_write};
 use vring_mem::guest::{GuestMemory, RegionView, RingLog};
 use vring_mem::{Burst, Mempool};
@@ -13,11 +13,12 @@ use super::dirty::{mark_event, mark_ring};
 use super::pieces::Pieces;
 use super::{LOOK_AHEAD, or_gone, translate};
 use crate::header::{self, HeaderLayout};
+use crate::offload;
 use crate::{Counters, DropReason, ETH_HEADER, MAX_HEADER, Tally};
 
-/// The transmit queue of a device: the other end is the driver's receive queue.
+/// The transmit queue of a device: the other end is the driver's receive queue. `OFF`: the header says what [`HeaderLayout::to_driver`] takes.
 #[derive(Debug)]
-pub struct DeviceTx<R: DeviceRing> {
+pub struct DeviceTx<R: DeviceRing, const OFF: bool = false> {
     ring: R,
     memory: Arc<GuestMemory>,
     /// The region that was hit last.
@@ -36,7 +37,7 @@ enum Outcome {
     Refused(DropReason),
 }
 
-impl<R: DeviceRing> DeviceTx<R> {
+impl<R: DeviceRing, const OFF: bool> DeviceTx<R, OFF> {
     /// A transmit queue on a ring of this memory.
     #[must_use]
     pub fn new(
@@ -63,6 +64,12 @@ impl<R: DeviceRing> DeviceTx<R> {
         self.ring_log = ring_log;
         mark_event(&self.memory, ring_log, &self.ring);
         self
+    }
+
+    /// Bits of [`flags::META`] that it hands on to the driver.
+    #[must_use]
+    pub fn takes(&self) -> u32 {
+        if OFF { self.layout.to_driver.takes } else { 0 }
     }
 
     /// Takes packets from the front of the burst as far as the driver has posted room.
@@ -100,7 +107,7 @@ impl<R: DeviceRing> DeviceTx<R> {
         tally: &mut Tally,
         counters: &Counters,
     ) -> Result<(), RingFault> {
-        let (addrs, lens, all_flags) = burst.packets();
+        let (addrs, lens, _) = burst.packets();
         // While pages are logged everything goes the general way, which knows what it wrote.
         let look_ahead = if self.memory.log().is_some() {
             0
@@ -111,13 +118,12 @@ impl<R: DeviceRing> DeviceTx<R> {
         while at < addrs.len() {
             let ready = self.ring.ready(addrs.len() - at)?;
             let ahead = ready.min(addrs.len() - at).min(look_ahead);
-            let simple =
-                self.tx_simple(&addrs[at..at + ahead], &lens[at..], &all_flags[at..], tally)?;
+            let simple = self.tx_simple(burst, at, ahead, tally)?;
             at += simple;
             if simple > 0 {
                 continue;
             }
-            match self.scatter(addrs[at], lens[at], all_flags[at])? {
+            match self.scatter(&burst.packet(at))? {
                 Outcome::Sent => {
                     tally.packets += 1;
                     tally.bytes += u64::from(lens[at]);
@@ -137,11 +143,14 @@ impl<R: DeviceRing> DeviceTx<R> {
     #[inline(always)]
     fn tx_simple(
         &mut self,
-        addrs: &[u32],
-        lens: &[u32],
-        all_flags: &[u32],
+        burst: &Burst,
+        at: usize,
+        ahead: usize,
         tally: &mut Tally,
     ) -> Result<usize, RingFault> {
+        let (addrs, lens, all_flags) = burst.packets();
+        let (addrs, lens, all_flags) = (&addrs[at..at + ahead], &lens[at..], &all_flags[at..]);
+        let takes = self.takes();
         let (mut view, header, memory, geometry) = (
             self.view,
             self.layout.len,
@@ -160,6 +169,12 @@ impl<R: DeviceRing> DeviceTx<R> {
             if !simple || desc.flags & special != DescFlags::WRITE || u64::from(desc.len) < wanted {
                 return false;
             }
+            if OFF
+                && all_flags[nth] & flags::META != 0
+                && offload::encode(&burst.packet(at + nth), takes).is_none()
+            {
+                return false;
+            }
             #[expect(
                 clippy::cast_possible_truncation,
                 reason = "at most the descriptor's length"
@@ -176,10 +191,16 @@ impl<R: DeviceRing> DeviceTx<R> {
         // SAFETY: peek_many counted the calls of the closure that wrote a target and said yes.
         let targets: &[(*mut u8, u16)] =
             unsafe { std::slice::from_raw_parts(targets.as_ptr().cast(), count) };
-        for ((&(start, _), &addr), &len) in targets.iter().zip(addrs).zip(lens) {
+        for (nth, ((&(start, _), &addr), &len)) in targets.iter().zip(addrs).zip(lens).enumerate() {
+            let said = OFF && all_flags[nth] & flags::META != 0;
             // SAFETY: the closure above translated header and data, and checked the packet against its buffer; the map is held.
             unsafe {
-                header::write_received(start, header, 1);
+                if said {
+                    let bytes = offload::encode(&burst.packet(at + nth), takes).unwrap_or_default();
+                    header::copy_out(start, header, bytes, 1);
+                } else {
+                    header::write_received(start, header, 1);
+                }
                 copy(start.add(header as usize), geometry.ptr(addr), len as usize);
             }
             tally.bytes += u64::from(len);
@@ -192,14 +213,14 @@ impl<R: DeviceRing> DeviceTx<R> {
 
     /// Sends a packet of any shape into chains of any shape.
     #[cold]
-    fn scatter(&mut self, addr: u32, len: u32, packet_flags: u32) -> Result<Outcome, RingFault> {
-        let pool = self.pool.clone();
-        let Ok(segments) = pool.segments(addr, len, packet_flags) else {
+    fn scatter(&mut self, packet: &Packet) -> Result<Outcome, RingFault> {
+        let (pool, len) = (self.pool.clone(), packet.len);
+        let Ok(segments) = pool.segments(packet.addr, len, packet.flags) else {
             return Ok(Outcome::Refused(DropReason::TxBadPacket));
         };
-        if len < ETH_HEADER {
+        let Some(said) = offload::encode(packet, self.takes()).filter(|_| len >= ETH_HEADER) else {
             return Ok(Outcome::Refused(DropReason::TxBadPacket));
-        }
+        };
         let header = self.layout.len;
         if let Some(outcome) = self.collect(u64::from(len) + u64::from(header))? {
             return Ok(outcome);
@@ -211,7 +232,7 @@ impl<R: DeviceRing> DeviceTx<R> {
         )]
         // SAFETY: the array is as long as the longest header; the pieces have room for header and packet, and the map is held.
         unsafe {
-            header::write_received(bytes.as_mut_ptr(), header, self.chains.len() as u16);
+            header::copy_out(bytes.as_mut_ptr(), header, said, self.chains.len() as u16);
             self.pieces.write(bytes.as_ptr(), header as usize);
             for segment in segments {
                 self.pieces

@@ -3,21 +3,24 @@
 use std::collections::VecDeque;
 
 use vring_mem::Burst;
-use vring_mem::burst::flags;
+use vring_mem::burst::{Packet, flags};
 use vring_mem::copy::prefetch_read;
 use vring_mem::mempool::{MAX_SEGS, NO_SEG, Segment};
 use vring_ring::{DriverRing, Piece, RingFault};
 
 use super::{BATCH, DriverMemory};
-use crate::header::{HeaderLayout, NUM_BUFFERS};
+use crate::header::{self, HeaderLayout, NUM_BUFFERS};
+use crate::offload;
 use crate::{Counters, DropReason, ETH_HEADER, Tally};
 
-/// The receive queue of a driver. `MRG`: packets in several buffers were negotiated.
+/// The receive queue of a driver. `MRG`: packets in several buffers were negotiated. `OFF`: the header says something, by what
+/// [`HeaderLayout::to_driver`] gives.
 #[derive(Debug)]
-pub struct DriverRx<R: DriverRing, const MRG: bool> {
+pub struct DriverRx<R: DriverRing, const MRG: bool, const OFF: bool = false> {
     ring: R,
     memory: DriverMemory,
     header: u32,
+    gives: u32,
     /// The ring is filled up when that many descriptors are free.
     refill_at: usize,
     /// Popped, with the bytes that the device says it wrote, but not received yet: what is not one packet in one buffer.
@@ -26,8 +29,7 @@ pub struct DriverRx<R: DriverRing, const MRG: bool> {
 
 /// What became of the buffers of one packet.
 enum Joined {
-    /// Address, length, flags.
-    Packet(u32, u32, u32),
+    Packet(Packet),
     Dropped(DropReason),
 }
 
@@ -39,7 +41,7 @@ fn buffer_count(header: *const u8) -> u16 {
     unsafe { header.add(NUM_BUFFERS).cast::<u16>().read_volatile() }
 }
 
-impl<R: DriverRing, const MRG: bool> DriverRx<R, MRG> {
+impl<R: DriverRing, const MRG: bool, const OFF: bool> DriverRx<R, MRG, OFF> {
     /// A receive queue on a new ring, which it fills with buffers as far as there are any.
     #[must_use]
     pub fn new(ring: R, memory: DriverMemory, layout: HeaderLayout) -> Self {
@@ -49,6 +51,7 @@ impl<R: DriverRing, const MRG: bool> DriverRx<R, MRG> {
             ring,
             memory,
             header: layout.len,
+            gives: if OFF { layout.to_driver.gives } else { 0 },
             refill_at,
             pending: VecDeque::new(),
         };
@@ -91,7 +94,7 @@ impl<R: DriverRing, const MRG: bool> DriverRx<R, MRG> {
     fn rx_simple(&mut self, burst: &mut Burst, tally: &mut Tally) -> Result<bool, RingFault> {
         let (first, room) = (burst.len(), burst.capacity() - burst.len());
         let ready = self.ring.used_ready(room)?.min(room);
-        let (addrs, lens, all_flags) = burst.arrays_mut();
+        let ((addrs, lens, all_flags), mut meta) = burst.all_mut();
         let (addrs, lens) = (
             &mut addrs[first..first + ready],
             &mut lens[first..first + ready],
@@ -99,7 +102,7 @@ impl<R: DriverRing, const MRG: bool> DriverRx<R, MRG> {
         let count = self.ring.pop_many(addrs, lens)?;
         let (geometry, header) = (self.memory.pool.geometry(), self.header);
         let (addrs, lens) = (&addrs[..count], &mut lens[..count]);
-        if MRG {
+        if MRG || OFF {
             for &addr in addrs {
                 prefetch_read(geometry.ptr(addr - header));
             }
@@ -112,11 +115,26 @@ impl<R: DriverRing, const MRG: bool> DriverRx<R, MRG> {
             if !whole || data.wrapping_sub(ETH_HEADER) > longest {
                 break;
             }
+            if OFF {
+                let Some(packet) = self.said(Packet {
+                    addr,
+                    len: data,
+                    ..Packet::default()
+                }) else {
+                    break;
+                };
+                all_flags[first + simple] = packet.flags;
+                if packet.flags != 0 {
+                    meta.set(first + simple, &packet);
+                }
+            }
             *len = data;
             bytes += u64::from(data);
             simple += 1;
         }
-        all_flags[first..first + simple].fill(0);
+        if !OFF {
+            all_flags[first..first + simple].fill(0);
+        }
         if simple < count {
             self.pending.extend(
                 addrs[simple..]
@@ -129,6 +147,20 @@ impl<R: DriverRing, const MRG: bool> DriverRx<R, MRG> {
         tally.packets += simple;
         tally.bytes += bytes;
         Ok(count == ready)
+    }
+
+    /// The packet with what its header says; `None` when that is a lie. The header lies before the packet's first byte.
+    #[inline(always)]
+    fn said(&self, mut packet: Packet) -> Option<Packet> {
+        let pool = &self.memory.pool;
+        let at = pool.ptr(packet.addr - self.header);
+        // SAFETY: a posted buffer begins with a header's room, of 10 bytes at least.
+        if self.gives & flags::HASH == 0 && unsafe { offload::is_plain(at) } {
+            return Some(packet);
+        }
+        // SAFETY: as above, and it has the negotiated length.
+        let header = unsafe { header::copy_in(at, self.header) };
+        offload::decode(&header, self.gives, pool, &mut packet).then_some(packet)
     }
 
     /// Receives from what was popped: packets in several buffers, runts, lies.
@@ -157,10 +189,10 @@ impl<R: DriverRing, const MRG: bool> DriverRx<R, MRG> {
                 return Ok(());
             }
             match self.join(count.into())? {
-                Joined::Packet(addr, len, flags) => {
-                    burst.push(addr, len, flags);
+                Joined::Packet(packet) => {
+                    burst.push_packet(&packet);
                     tally.packets += 1;
-                    tally.bytes += u64::from(len);
+                    tally.bytes += u64::from(packet.len);
                 }
                 Joined::Dropped(reason) => counters.drop(reason, 1),
             }
@@ -225,7 +257,22 @@ impl<R: DriverRing, const MRG: bool> DriverRx<R, MRG> {
             pool.free_packet(head, packet_flags);
             return Ok(Joined::Dropped(DropReason::RxRunt));
         }
-        Ok(Joined::Packet(head, total, packet_flags))
+        let packet = Packet {
+            addr: head,
+            len: total,
+            flags: packet_flags,
+            ..Packet::default()
+        };
+        if !OFF {
+            return Ok(Joined::Packet(packet));
+        }
+        Ok(self.said(packet).map_or_else(
+            || {
+                pool.free_packet(head, packet_flags);
+                Joined::Dropped(DropReason::RxBadOffload)
+            },
+            Joined::Packet,
+        ))
     }
 
     /// Posts free buffers; whether the device wants to be told.
@@ -267,6 +314,12 @@ impl<R: DriverRing, const MRG: bool> DriverRx<R, MRG> {
         self.ring.want_calls(on)
     }
 
+    /// Bits of [`flags::META`] that its packets may have.
+    #[must_use]
+    pub fn gives(&self) -> u32 {
+        self.gives
+    }
+
     /// The device is gone: counts what it had delivered and nobody took.
     pub fn abandon(&mut self, counters: &Counters) {
         let unread = self.ring.used_ready(usize::MAX).unwrap_or(0) + self.pending.len();
@@ -276,7 +329,7 @@ impl<R: DriverRing, const MRG: bool> DriverRx<R, MRG> {
     }
 }
 
-impl<R: DriverRing, const MRG: bool> Drop for DriverRx<R, MRG> {
+impl<R: DriverRing, const MRG: bool, const OFF: bool> Drop for DriverRx<R, MRG, OFF> {
     fn drop(&mut self) {
         for (addr, _) in self.pending.drain(..) {
             self.memory.pool.free_bulk(&[addr]);

@@ -1,25 +1,27 @@
 //! Transmits buffers where they lie.
 
 use vring_mem::Burst;
-use vring_mem::burst::flags;
-use vring_mem::mempool::{MAX_SEGS, NO_SEG};
+use vring_mem::burst::{Packet, flags};
+use vring_mem::mempool::{MAX_SEGS, NO_SEG, Segment};
 use vring_ring::{DriverRing, Piece, RingFault};
 
 use super::{BATCH, DriverMemory};
 use crate::header::{self, HeaderLayout};
+use crate::offload::{self, Header};
 use crate::{Counters, DropReason, ETH_HEADER, Tally};
 
 /// Descriptors that are used up between two looks at what the device has read: each look takes the line of its index away from it,
 /// and each buffer that waits for one is missing elsewhere.
 const PARKED: usize = 64;
 
-/// The transmit queue of a driver.
+/// The transmit queue of a driver. `OFF`: the header says what [`HeaderLayout::to_device`] takes.
 #[derive(Debug)]
-pub struct DriverTx<R: DriverRing> {
+pub struct DriverTx<R: DriverRing, const OFF: bool = false> {
     ring: R,
     memory: DriverMemory,
     header: u32,
     mergeable: bool,
+    takes: u32,
     /// A header of zeros for packets that have no headroom left, by the device's address.
     spare_header: u64,
     /// The device's index is looked at again when fewer descriptors than this are free.
@@ -33,7 +35,7 @@ enum Outcome {
     Refused(DropReason),
 }
 
-impl<R: DriverRing> DriverTx<R> {
+impl<R: DriverRing, const OFF: bool> DriverTx<R, OFF> {
     /// A transmit queue on a new ring. At `spare_header`, the device finds [`crate::MAX_HEADER`] zeros.
     #[must_use]
     pub fn new(ring: R, memory: DriverMemory, layout: HeaderLayout, spare_header: u64) -> Self {
@@ -43,9 +45,16 @@ impl<R: DriverRing> DriverTx<R> {
             memory,
             header: layout.len,
             mergeable: layout.mergeable,
+            takes: if OFF { layout.to_device.takes } else { 0 },
             spare_header,
             reclaim_below,
         }
+    }
+
+    /// Bits of [`flags::META`] that it hands on to the device.
+    #[must_use]
+    pub fn takes(&self) -> u32 {
+        self.takes
     }
 
     /// Takes packets from the front of the burst as far as the ring has room.
@@ -64,11 +73,11 @@ impl<R: DriverRing> DriverTx<R> {
         let (addrs, lens, all_flags) = burst.packets();
         let mut at = 0;
         while at < count {
-            at += self.push_simple(&addrs[at..], &lens[at..], &all_flags[at..], &mut tally);
+            at += self.push_simple(burst, at, &mut tally);
             if at == count {
                 break;
             }
-            match self.push_slow(addrs[at], lens[at], all_flags[at]) {
+            match self.push_slow(&burst.packet(at)) {
                 Outcome::Sent => {
                     tally.packets += 1;
                     tally.bytes += u64::from(lens[at]);
@@ -96,13 +105,9 @@ impl<R: DriverRing> DriverTx<R> {
 
     /// Pushes packets of one segment with room for a header before it, from the front as far as they go; how many.
     #[inline(always)]
-    fn push_simple(
-        &mut self,
-        addrs: &[u32],
-        lens: &[u32],
-        all_flags: &[u32],
-        tally: &mut Tally,
-    ) -> usize {
+    fn push_simple(&mut self, burst: &Burst, at: usize, tally: &mut Tally) -> usize {
+        let (addrs, lens, all_flags) = burst.packets();
+        let (addrs, lens, all_flags) = (&addrs[at..], &lens[at..], &all_flags[at..]);
         let (geometry, header) = (self.memory.pool.geometry(), self.header);
         let most = addrs.len().min(self.ring.free_descs());
         let (mut count, mut bytes) = (0, 0);
@@ -113,8 +118,17 @@ impl<R: DriverRing> DriverTx<R> {
             if !simple {
                 break;
             }
-            // SAFETY: `checked` found the header's room before the data, inside the packet's own buffer.
-            unsafe { header::clear(geometry.ptr(addr - header), header) };
+            let start = geometry.ptr(addr - header);
+            if OFF && packet_flags & flags::META != 0 {
+                let Some(said) = offload::encode(&burst.packet(at + count), self.takes) else {
+                    break;
+                };
+                // SAFETY: as below.
+                unsafe { header::copy_out(start, header, said, 0) };
+            } else {
+                // SAFETY: `checked` found the header's room before the data, inside the packet's own buffer.
+                unsafe { header::clear(start, header) };
+            }
             bytes += u64::from(len);
             count += 1;
         }
@@ -130,32 +144,42 @@ impl<R: DriverRing> DriverTx<R> {
 
     /// Several segments, no headroom left, nonsense, or no free descriptor.
     #[cold]
-    fn push_slow(&mut self, addr: u32, len: u32, packet_flags: u32) -> Outcome {
+    fn push_slow(&mut self, packet: &Packet) -> Outcome {
         let pool = self.memory.pool.clone();
-        let Ok(segments) = pool.segments(addr, len, packet_flags) else {
+        let Ok(segments) = pool.segments(packet.addr, packet.len, packet.flags) else {
             return Outcome::Refused(DropReason::TxBadPacket);
         };
-        if len < ETH_HEADER {
+        let Some(said) = offload::encode(packet, self.takes).filter(|_| packet.len >= ETH_HEADER)
+        else {
             return Outcome::Refused(DropReason::TxBadPacket);
-        }
+        };
         let mut pieces = [Piece { addr: 0, len: 0 }; MAX_SEGS + 1];
-        let mut used = 0;
+        let (mut used, mut token, mut own_header) = (0, packet.addr, None);
         for (i, segment) in segments.enumerate() {
             if i == 0 && pool.checked(segment.addr, segment.len, self.header) {
                 let start = segment.addr - self.header;
-                // SAFETY: as in tx.
-                unsafe { header::clear(pool.ptr(start), self.header) };
+                // SAFETY: as in push_simple.
+                unsafe { header::copy_out(pool.ptr(start), self.header, said, 0) };
                 pieces[0] = self.memory.piece(start, segment.len + self.header);
                 used = 1;
                 continue;
             }
             if i == 0 {
+                let addr = if said == Header::default() {
+                    self.spare_header
+                } else {
+                    match self.header_of_its_own(&said) {
+                        Some(header) => own_header = Some(header),
+                        None => return Outcome::Full,
+                    }
+                    0
+                };
                 pieces[0] = Piece {
-                    addr: self.spare_header,
+                    addr,
                     len: self.header,
                 };
                 used = 1;
-                if packet_flags & flags::MULTI == 0 {
+                if packet.flags & flags::MULTI == 0 {
                     // It is pushed as a chain, and will be freed as one.
                     pool.link(segment, NO_SEG);
                 }
@@ -163,13 +187,42 @@ impl<R: DriverRing> DriverTx<R> {
             pieces[used] = self.memory.piece(segment.addr, segment.len);
             used += 1;
         }
-        if self.ring.push_chain(addr, &pieces[..used]) {
+        if let Some(header) = own_header {
+            pieces[0] = self.memory.piece(header, self.header);
+            // One segment more than a packet may have could not be freed as one.
+            if used > MAX_SEGS {
+                pool.free_bulk(&[header]);
+                return Outcome::Refused(DropReason::TxTooBig);
+            }
+            let segment = Segment {
+                addr: header,
+                len: self.header,
+            };
+            pool.link(segment, packet.addr);
+            token = header;
+        }
+        if self.ring.push_chain(token, &pieces[..used]) {
             return Outcome::Sent;
+        }
+        if let Some(header) = own_header {
+            pool.free_bulk(&[header]);
         }
         if used > self.ring.max_pieces() {
             return Outcome::Refused(DropReason::TxTooBig);
         }
         Outcome::Full
+    }
+
+    /// A buffer with a header that says something, for a packet without headroom: it is sent, and freed, as the packet's first segment.
+    fn header_of_its_own(&self, said: &Header) -> Option<u32> {
+        let pool = &self.memory.pool;
+        let mut buffer = [0];
+        if pool.alloc_bulk(&mut buffer) == 0 {
+            return None;
+        }
+        // SAFETY: a fresh buffer has at least 128 bytes from there.
+        unsafe { header::copy_out(pool.ptr(buffer[0]), self.header, *said, 0) };
+        Some(buffer[0])
     }
 
     /// Gives back the buffers of packets that the device has read.
@@ -230,7 +283,7 @@ impl<R: DriverRing> DriverTx<R> {
     }
 }
 
-impl<R: DriverRing> Drop for DriverTx<R> {
+impl<R: DriverRing, const OFF: bool> Drop for DriverTx<R, OFF> {
     fn drop(&mut self) {
         while let Some(used) = self.ring.take_outstanding() {
             self.free(used.token, used.chain);

@@ -64,6 +64,11 @@ impl Guest {
         DeviceRx::new(self.ring(), memory, pool, layout(self.features))
     }
 
+    pub fn rx_with_offloads(&self) -> DeviceRx<SplitDevice, true> {
+        let (memory, pool) = (self.ram.memory().clone(), self.pool.clone());
+        DeviceRx::new(self.ring(), memory, pool, layout(self.features))
+    }
+
     pub fn tx(&self) -> DeviceTx<SplitDevice> {
         let (memory, pool) = (self.ram.memory().clone(), self.pool.clone());
         DeviceTx::new(self.ring(), memory, pool, layout(self.features))

@@ -64,6 +64,10 @@ impl Host {
         DriverRx::new(self.driver(), self.memory(), layout(self.features))
     }
 
+    pub fn rx_with_offloads(&self) -> DriverRx<SplitDriver, true, true> {
+        DriverRx::new(self.driver(), self.memory(), layout(self.features))
+    }
+
     pub fn tx(&self) -> DriverTx<SplitDriver> {
         let spare = RING + self.ring.total as u64;
         DriverTx::new(self.driver(), self.memory(), layout(self.features), spare)

@@ -30,6 +30,7 @@ fn map(addr: u64, region: &Region) -> Arc<GuestRegion> {
     Arc::new(GuestRegion::map(addr, addr, region.len() as u64, 0, fd).unwrap())
 }
 
+#[allow(dead_code, reason = "tests and benches use some of it each")]
 impl Link {
     pub fn new(size: u16, features: Features, pools: [Arc<Mempool>; 2]) -> Self {
         let [driver_pool, device_pool] = pools;
@@ -68,6 +69,13 @@ impl Link {
 
     /// The driver transmits, the device receives.
     pub fn up(&self) -> (DriverTx<SplitDriver>, DeviceRx<SplitDevice>) {
+        self.up_with()
+    }
+
+    /// The same with a header that says something, or without.
+    pub fn up_with<const OFF: bool>(
+        &self,
+    ) -> (DriverTx<SplitDriver, OFF>, DeviceRx<SplitDevice, OFF>) {
         let (driver, device, memory, layout) = self.rings();
         let spare = RING + self.ring.total as u64;
         let tx = DriverTx::new(driver, memory, layout, spare);
@@ -77,6 +85,13 @@ impl Link {
 
     /// The device transmits, the driver receives.
     pub fn down<const MRG: bool>(&self) -> (DeviceTx<SplitDevice>, DriverRx<SplitDriver, MRG>) {
+        self.down_with()
+    }
+
+    /// The same with a header that says something, or without.
+    pub fn down_with<const MRG: bool, const OFF: bool>(
+        &self,
+    ) -> (DeviceTx<SplitDevice, OFF>, DriverRx<SplitDriver, MRG, OFF>) {
         let (driver, device, memory, layout) = self.rings();
         let rx = DriverRx::new(driver, memory, layout);
         let pool = self.device_pool.clone();

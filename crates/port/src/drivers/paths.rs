@@ -30,10 +30,11 @@ pub(super) fn driver_rx(
     memory: DriverMemory,
     layout: HeaderLayout,
 ) -> Box<dyn RxPath> {
-    with_ring!(DriverKind, ring, ring => if layout.mergeable {
-        Box::new(DriverRx::<_, true>::new(ring, memory, layout))
-    } else {
-        Box::new(DriverRx::<_, false>::new(ring, memory, layout))
+    with_ring!(DriverKind, ring, ring => match (layout.mergeable, layout.to_driver.gives != 0) {
+        (true, true) => Box::new(DriverRx::<_, true, true>::new(ring, memory, layout)),
+        (true, false) => Box::new(DriverRx::<_, true, false>::new(ring, memory, layout)),
+        (false, true) => Box::new(DriverRx::<_, false, true>::new(ring, memory, layout)),
+        (false, false) => Box::new(DriverRx::<_, false, false>::new(ring, memory, layout)),
     })
 }
 
@@ -44,7 +45,11 @@ pub(super) fn driver_tx(
     layout: HeaderLayout,
     spare_header: u64,
 ) -> Box<dyn TxPath> {
-    with_ring!(DriverKind, ring, ring => Box::new(DriverTx::new(ring, memory, layout, spare_header)))
+    with_ring!(DriverKind, ring, ring => if layout.to_device.takes != 0 {
+        Box::new(DriverTx::<_, true>::new(ring, memory, layout, spare_header))
+    } else {
+        Box::new(DriverTx::<_, false>::new(ring, memory, layout, spare_header))
+    })
 }
 
 /// Receives on the device's side.
@@ -54,9 +59,12 @@ pub(super) fn device_rx(
     pool: Arc<Mempool>,
     layout: HeaderLayout,
 ) -> Box<dyn RxPath> {
-    with_ring!(DeviceKind, ring, ring => Box::new(
-        DeviceRx::new(ring, config.memory.clone(), pool, layout).with_ring_log(config.log)
-    ))
+    let (memory, log) = (config.memory.clone(), config.log);
+    with_ring!(DeviceKind, ring, ring => if layout.to_device.gives != 0 {
+        Box::new(DeviceRx::<_, true>::new(ring, memory, pool, layout).with_ring_log(log))
+    } else {
+        Box::new(DeviceRx::<_, false>::new(ring, memory, pool, layout).with_ring_log(log))
+    })
 }
 
 /// Transmits on the device's side.
@@ -66,9 +74,12 @@ pub(super) fn device_tx(
     pool: Arc<Mempool>,
     layout: HeaderLayout,
 ) -> Box<dyn TxPath> {
-    with_ring!(DeviceKind, ring, ring => Box::new(
-        DeviceTx::new(ring, config.memory.clone(), pool, layout).with_ring_log(config.log)
-    ))
+    let (memory, log) = (config.memory.clone(), config.log);
+    with_ring!(DeviceKind, ring, ring => if layout.to_driver.takes != 0 {
+        Box::new(DeviceTx::<_, true>::new(ring, memory, pool, layout).with_ring_log(log))
+    } else {
+        Box::new(DeviceTx::<_, false>::new(ring, memory, pool, layout).with_ring_log(log))
+    })
 }
 
 /// A path by its ring, and what decided for it.
@@ -117,7 +128,7 @@ fn held<R: DriverRing>(ring: &R) -> usize {
     usize::from(ring.size()) - ring.free_descs()
 }
 
-impl<R: DriverRing + Named, const MRG: bool> Path for DriverRx<R, MRG> {
+impl<R: DriverRing + Named, const MRG: bool, const OFF: bool> Path for DriverRx<R, MRG, OFF> {
     fn abandon(&mut self, counters: &Counters) {
         DriverRx::abandon(self, counters);
     }
@@ -140,7 +151,7 @@ impl<R: DriverRing + Named, const MRG: bool> Path for DriverRx<R, MRG> {
     }
 }
 
-impl<R: DriverRing + Named, const MRG: bool> RxPath for DriverRx<R, MRG> {
+impl<R: DriverRing + Named, const MRG: bool, const OFF: bool> RxPath for DriverRx<R, MRG, OFF> {
     fn rx(&mut self, burst: &mut Burst, counters: &Counters) -> Result<Tally, RingFault> {
         DriverRx::rx(self, burst, counters)
     }
@@ -150,7 +161,7 @@ impl<R: DriverRing + Named, const MRG: bool> RxPath for DriverRx<R, MRG> {
     }
 }
 
-impl<R: DriverRing + Named> Path for DriverTx<R> {
+impl<R: DriverRing + Named, const OFF: bool> Path for DriverTx<R, OFF> {
     fn abandon(&mut self, counters: &Counters) {
         DriverTx::abandon(self, counters);
     }
@@ -178,7 +189,11 @@ impl<R: DriverRing + Named> Path for DriverTx<R> {
     }
 }
 
-impl<R: DriverRing + Named> TxPath for DriverTx<R> {
+impl<R: DriverRing + Named, const OFF: bool> TxPath for DriverTx<R, OFF> {
+    fn takes(&self) -> u32 {
+        DriverTx::takes(self)
+    }
+
     fn tx(&mut self, burst: &mut Burst, counters: &Counters) -> Result<Tally, RingFault> {
         DriverTx::tx(self, burst, counters)
     }
@@ -193,7 +208,7 @@ fn ready<R: DeviceRing>(ring: &mut R) -> usize {
     ring.ready(usize::MAX).unwrap_or(0)
 }
 
-impl<R: DeviceRing + Named> Path for DeviceRx<R> {
+impl<R: DeviceRing + Named, const OFF: bool> Path for DeviceRx<R, OFF> {
     fn base(&self) -> u32 {
         DeviceRx::base(self)
     }
@@ -217,7 +232,7 @@ impl<R: DeviceRing + Named> Path for DeviceRx<R> {
     }
 }
 
-impl<R: DeviceRing + Named> RxPath for DeviceRx<R> {
+impl<R: DeviceRing + Named, const OFF: bool> RxPath for DeviceRx<R, OFF> {
     fn rx(&mut self, burst: &mut Burst, counters: &Counters) -> Result<Tally, RingFault> {
         DeviceRx::rx(self, burst, counters)
     }
@@ -227,7 +242,7 @@ impl<R: DeviceRing + Named> RxPath for DeviceRx<R> {
     }
 }
 
-impl<R: DeviceRing + Named> Path for DeviceTx<R> {
+impl<R: DeviceRing + Named, const OFF: bool> Path for DeviceTx<R, OFF> {
     fn base(&self) -> u32 {
         DeviceTx::base(self)
     }
@@ -256,7 +271,11 @@ impl<R: DeviceRing + Named> Path for DeviceTx<R> {
     }
 }
 
-impl<R: DeviceRing + Named> TxPath for DeviceTx<R> {
+impl<R: DeviceRing + Named, const OFF: bool> TxPath for DeviceTx<R, OFF> {
+    fn takes(&self) -> u32 {
+        DeviceTx::takes(self)
+    }
+
     fn tx(&mut self, burst: &mut Burst, counters: &Counters) -> Result<Tally, RingFault> {
         DeviceTx::tx(self, burst, counters)
     }
