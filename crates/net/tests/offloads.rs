@@ -279,7 +279,7 @@ fn lies_are_dropped() {
 /// The same from a driver, with the header in the packet's descriptor and in one of its own.
 #[test]
 fn drivers_lies_are_dropped() {
-    let guest = common::device::Guest::new(16, UP, 32);
+    let guest = common::device::Guest::new(16, UP);
     let mut rx = guest.rx_with_offloads();
     let mut burst = Burst::new(32);
     for lie in LIES {
