@@ -148,7 +148,7 @@ proptest! {
             .map(|(mut pieces, gap)| { pieces[0] += 12; (pieces, gap) })
             .collect();
         let send = |guest: &Guest, ring, memory| {
-            let mut tx = DeviceTx::new(ring, memory, guest.pool.clone(), layout(features))
+            let mut tx = DeviceTx::<_, false>::new(ring, memory, guest.pool.clone(), layout(features))
                 .with_ring_log(Some(ring_log(guest)));
             let mut burst = burst_of(&guest.pool, &lens);
             tx.tx(&mut burst, &guest.counters).unwrap();
@@ -169,7 +169,7 @@ proptest! {
         kicks: bool,
     ) {
         let receive = |guest: &Guest, ring, memory| {
-            let mut rx = DeviceRx::new(ring, memory, guest.pool.clone(), layout(features))
+            let mut rx = DeviceRx::<_, false>::new(ring, memory, guest.pool.clone(), layout(features))
                 .with_ring_log(Some(ring_log(guest)));
             let mut burst = Burst::new(512);
             rx.rx(&mut burst, &guest.counters).unwrap();
@@ -192,7 +192,7 @@ fn the_ring_is_logged_when_that_is_asked_for() {
     let logged = Logged::new(&guest, LOG_BYTES);
     guest.chain(0, &[RawDesc::new(BUFFERS + 100, 2000).flags(WRITE)]);
     let memory = logged.memory.clone();
-    let mut tx = DeviceTx::new(guest.ring(), memory, guest.pool.clone(), layout(PLAIN));
+    let mut tx = DeviceTx::<_, false>::new(guest.ring(), memory, guest.pool.clone(), layout(PLAIN));
     let mut burst = burst_of(&guest.pool, &[60]);
     assert_eq!(guest.send(&mut tx, &mut burst).unwrap().packets, 1);
     assert_eq!(logged.pages(), BTreeSet::from([BUFFERS / LOG_PAGE]));
@@ -206,7 +206,7 @@ fn short_and_lost_logs_do_no_harm() {
     let pieces = [RawDesc::new(APART.0, 2000).flags(WRITE)];
     guest.chain(0, &pieces);
     let memory = logged.memory.clone();
-    let mut tx = DeviceTx::new(guest.ring(), memory, guest.pool.clone(), layout(PLAIN))
+    let mut tx = DeviceTx::<_, false>::new(guest.ring(), memory, guest.pool.clone(), layout(PLAIN))
         .with_ring_log(Some(RingLog {
             desc: u64::MAX,
             used: u64::MAX - 1,
