@@ -133,6 +133,7 @@ const vhost: PortFacts = {
   link: { up: true, speed: 10_000, duplex: 'full', autoneg: false },
   promiscuous: true,
   allMulticast: true,
+  vlan: { strip: false, filter: false },
   macAddresses: 1,
   minRxBuffer: 0,
   maxRxLength: 4294967295,

@@ -13,7 +13,7 @@ export function rememberDevargs(port: Port, vdev: string): void {
 /** What `show port info` and `show port summary` show of a port. */
 export function factsOf(port: Port): PortFacts {
   const virtio = port.driver === 'net_virtio_user'
-  const { info } = port
+  const { info, rxMode } = port
   return {
     id: port.id,
     name: port.name,
@@ -22,15 +22,16 @@ export function factsOf(port: Port): PortFacts {
     mac: port.mac,
     mtu: port.mtu,
     link: port.link,
-    // virtio-user over vhost-user has no control queue here: nothing can switch the filter, so it is not claimed.
-    promiscuous: !virtio,
-    allMulticast: !virtio,
-    macAddresses: 1,
+    promiscuous: rxMode.promiscuous,
+    // Who receives everything receives what is sent to groups.
+    allMulticast: rxMode.promiscuous || rxMode.allMulticast,
+    vlan: { strip: rxMode.vlanStrip, filter: rxMode.vlans !== null },
+    macAddresses: 64,
     minRxBuffer: virtio ? 64 : 0,
     maxRxLength: virtio ? 9728 : 0xffff_ffff,
     queues: {
-      rx: port.rxQueues.length,
-      tx: port.txQueues.length,
+      rx: port.queues.rx,
+      tx: port.queues.tx,
       maxRx: info.maxRxQueues,
       maxTx: info.maxTxQueues,
     },

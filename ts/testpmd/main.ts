@@ -169,7 +169,7 @@ async function runSession(
     } finally {
       if (session.forwarding) await stop(session, output)
       await session.close()
-      await shutDown(ports, output)
+      await shutDown(session.ports, output)
       output.out('\nBye...\n')
     }
   } finally {

@@ -125,7 +125,8 @@ export async function checkLinks(ports: readonly Port[], options: AppOptions, ou
   output.out('Done\n')
 }
 
-async function closePort(port: Port, output: Output): Promise<void> {
+/** Closes a port, saying so. */
+export async function closePort(port: Port, output: Output): Promise<void> {
   port.removeAllListeners('link')
   try {
     await port.close()

@@ -59,6 +59,8 @@ export class Session {
   private readonly engines: EngineRunner
   private run: Run | undefined
   private stopping: Promise<ForwardReport> | undefined
+  private open: readonly Port[]
+  private queues: { readonly rx: number; readonly tx: number }
   private readonly samples = new Map<number, Sample>()
 
   constructor(parts: SessionParts) {
@@ -66,10 +68,30 @@ export class Session {
     const { mode, burst, txpkts, nbCores } = parts.options
     this.settings = { mode, burst, txpkts, nbCores }
     this.engines = new EngineRunner(parts.lcores)
+    this.open = parts.ports
+    this.queues = { rx: parts.options.rxq, tx: parts.options.txq }
   }
 
   get ports(): readonly Port[] {
-    return this.parts.ports
+    return this.open
+  }
+
+  /** Whether a port's queues are with forwarding threads now. */
+  forwards(port: Port): boolean {
+    const at = this.ports.indexOf(port)
+    return this.run?.streams.some(({ rxPort, txPort }) => rxPort === at || txPort === at) ?? false
+  }
+
+  /** Forgets a port that is about to be closed. */
+  remove(port: Port): void {
+    this.open = this.open.filter((one) => one !== port)
+    this.samples.delete(port.id)
+  }
+
+  /** Uses that many queues of every port from now on. */
+  setQueues(change: { readonly rx?: number; readonly tx?: number }): void {
+    this.queues = { ...this.queues, ...change }
+    for (const port of this.ports) port.setQueues(change)
   }
 
   get forwarding(): boolean {
@@ -85,8 +107,9 @@ export class Session {
   }
 
   private plan(): { streams: readonly StreamPlan[]; plans: readonly CorePlan[] } {
-    const { rxq, txq, topology } = this.parts.options
-    const streams = planStreams(this.forwardingPorts, Math.min(rxq, txq), topology)
+    const { rx, tx } = this.queues
+    const { topology } = this.parts.options
+    const streams = planStreams(this.forwardingPorts, Math.min(rx, tx), topology)
     return { streams, plans: planCores(streams, this.lcoreIds, this.settings.nbCores) }
   }
 
@@ -98,16 +121,16 @@ export class Session {
   /** What `show config rxtx` prints. */
   transferConfig(): TransferConfig {
     const { rxd = 0, txd = 0 } = this.parts.options
-    const queues = ({ id, rxQueues, txQueues }: Port): PortQueues => ({
+    const transfer = ({ id, queues }: Port): PortQueues => ({
       id,
-      rxQueues: rxQueues.length,
-      txQueues: txQueues.length,
+      rxQueues: queues.rx,
+      txQueues: queues.tx,
       rxDesc: rxd,
       txDesc: txd,
     })
     const { mode, burst, txpkts } = this.settings
     const cores = this.plan().plans.length
-    const ports = this.ports.map((port) => queues(port))
+    const ports = this.ports.map((port) => transfer(port))
     return { mode, burst, txpkts, cores, forwardingPorts: this.forwardingPorts, ports }
   }
 

@@ -11,6 +11,10 @@ export async function start(session: Session, output: Output, firstBursts: numbe
     output.err('Packet forwarding already started\n')
     return
   }
+  if (session.ports.some((port) => !port.started)) {
+    output.err('Not all ports were started\n')
+    return
+  }
   output.out(forwardingConfig(session.forwardingConfig()))
   output.out(transferConfig(session.transferConfig()))
   try {

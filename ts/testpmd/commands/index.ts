@@ -3,12 +3,22 @@ import { messageOf } from '../output.ts'
 import { FORWARD_COMMANDS } from './forward.ts'
 import { type Command, type Scene, understand } from './grammar.ts'
 import { helpCommands } from './help.ts'
+import { PORT_COMMANDS } from './port.ts'
+import { QUEUE_COMMANDS } from './queue.ts'
+import { RECEIVE_COMMANDS } from './receive.ts'
 import { setCommands } from './set.ts'
 import { SHOW_COMMANDS } from './show.ts'
 
 /** The commands of a session. */
 export function commandsFor(hasScript: boolean): readonly Command[] {
-  const commands = [...FORWARD_COMMANDS, ...SHOW_COMMANDS, ...setCommands(hasScript)]
+  const commands = [
+    ...FORWARD_COMMANDS,
+    ...PORT_COMMANDS,
+    ...SHOW_COMMANDS,
+    ...QUEUE_COMMANDS,
+    ...setCommands(hasScript),
+    ...RECEIVE_COMMANDS,
+  ]
   return [...commands, ...helpCommands(commands)]
 }
 

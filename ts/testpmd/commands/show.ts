@@ -5,15 +5,7 @@ import { coreList, forwardingConfig, transferConfig, txpktsConfig } from '../pri
 import { portInfo, summaryHeader, summaryRow } from '../print/info.ts'
 import { nicStats } from '../print/stats.ts'
 import type { Command, Scene } from './grammar.ts'
-
-/** The port with that number, or undefined after saying that there is none. */
-function findPort({ session, output }: Scene, id: number): Port | undefined {
-  const port = session.ports.find((one) => one.id === id)
-  if (port !== undefined) return port
-  output.err(`Invalid port ${id}\n`)
-  output.out(`The valid ports array is [ ${session.ports.map((one) => `${one.id} `).join('')}]\n`)
-  return undefined
-}
+import { onShownPort } from './which.ts'
 
 /** `show port stats` for some ports. */
 export function showStats(
@@ -43,11 +35,6 @@ function clear({ session, output }: Scene, ports: readonly Port[]): void {
   }
 }
 
-const one = (scene: Scene, id: number, then: (port: Port) => void): void => {
-  const port = findPort(scene, id)
-  if (port !== undefined) then(port)
-}
-
 const PORT_COMMANDS: readonly Command[] = [
   {
     pattern: 'show port stats|info|summary all',
@@ -59,7 +46,7 @@ const PORT_COMMANDS: readonly Command[] = [
     pattern: 'show port stats|info|summary <port:16>',
     section: 'display',
     help: 'The same of one port.',
-    run: (scene, [what, id]) => one(scene, Number(id), (port) => show(scene, String(what), [port])),
+    run: (scene, [what, id]) => onShownPort(scene, Number(id), (port) => show(scene, String(what), [port])),
   },
   {
     pattern: 'clear port stats all',
@@ -71,7 +58,7 @@ const PORT_COMMANDS: readonly Command[] = [
     pattern: 'clear port stats <port:16>',
     section: 'display',
     help: 'The same for one port.',
-    run: (scene, [id]) => one(scene, Number(id), (port) => clear(scene, [port])),
+    run: (scene, [id]) => onShownPort(scene, Number(id), (port) => clear(scene, [port])),
   },
 ]
 

@@ -13,6 +13,7 @@ export interface PortFacts {
   readonly link: LinkStatus
   readonly promiscuous: boolean
   readonly allMulticast: boolean
+  readonly vlan: { readonly strip: boolean; readonly filter: boolean }
   readonly macAddresses: number
   readonly minRxBuffer: number
   readonly maxRxLength: number
@@ -78,7 +79,7 @@ export function portInfo(facts: PortFacts): string {
     `Maximum number of MAC addresses: ${facts.macAddresses}`,
     'Maximum number of MAC addresses of hash filtering: 0',
     'VLAN offload: ',
-    '  strip off, filter off, extend off, qinq strip off',
+    `  strip ${onOff(facts.vlan.strip, 'on', 'off')}, filter ${onOff(facts.vlan.filter, 'on', 'off')}, extend off, qinq strip off`,
     'No RSS offload flow type is supported.',
     `Minimum size of RX buffer: ${facts.minRxBuffer}`,
     `Maximum configurable length of RX packet: ${facts.maxRxLength}`,
