@@ -23,6 +23,10 @@ const OFFERED: Features = Features::VERSION_1
     .union(Features::MTU)
     .union(Features::GUEST_ANNOUNCE);
 
+/// The VMM has the configuration space of a net device, and this port has nothing to ask it.
+const OFFERED_PROTOCOL: ProtocolFeatures = ProtocolFeatures::IMPLEMENTED
+    .difference(ProtocolFeatures::CONFIG.union(ProtocolFeatures::BACKEND_REQ));
+
 pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
     let path = device.require("iface")?.to_owned();
     let queues = device.number("queues", 1, 1, MAX_QUEUES.into())?;
@@ -52,7 +56,7 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
     };
     let backend = BackendConfig {
         features: features.bits(),
-        protocol_features: ProtocolFeatures::IMPLEMENTED,
+        protocol_features: OFFERED_PROTOCOL,
         max_queues: 2 * queues,
     };
     let vhost = |source| PortError::Vhost {
