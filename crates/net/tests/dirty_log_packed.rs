@@ -56,11 +56,12 @@ fn sending_over_a_packed_ring_logs_exactly_what_it_writes() {
     let log = DirtyLog::map(file.try_clone().unwrap(), 0, len).unwrap();
     let memory = Arc::new(guest.ram.memory().with_log(Some(Arc::new(log))));
     let pool = guest.pool.clone();
-    let mut tx = DeviceTx::new(ring.unwrap(), memory, pool, layout(Features::VERSION_1))
-        .with_ring_log(Some(RingLog {
-            desc: areas[0],
-            used: areas[2],
-        }));
+    let mut tx =
+        DeviceTx::<_, false>::new(ring.unwrap(), memory, pool, layout(Features::VERSION_1))
+            .with_ring_log(Some(RingLog {
+                desc: areas[0],
+                used: areas[2],
+            }));
     assert_eq!(take(), BTreeSet::from([areas[2] / LOG_PAGE]), "a new half");
 
     let mut at = Place::START;
