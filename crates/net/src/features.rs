@@ -1,5 +1,9 @@
 //! Feature bits of virtio and virtio-net (5.1.3 and 6).
 
+mod table;
+
+pub use table::{Entry, Support, TABLE, markdown};
+
 bitflags::bitflags! {
     /// A set of features. Bits without a name are kept: a peer's set is shown as it is.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -132,6 +136,14 @@ mod tests {
                 Features::CTRL_MAC_ADDR,
                 virtio_net::VIRTIO_NET_F_CTRL_MAC_ADDR,
             ),
+            (Features::GUEST_USO4, virtio_net::VIRTIO_NET_F_GUEST_USO4),
+            (Features::GUEST_USO6, virtio_net::VIRTIO_NET_F_GUEST_USO6),
+            (Features::HOST_USO, virtio_net::VIRTIO_NET_F_HOST_USO),
+            (
+                Features::GUEST_HDRLEN,
+                virtio_net::VIRTIO_NET_F_GUEST_HDRLEN,
+            ),
+            (Features::RSC_EXT, virtio_net::VIRTIO_NET_F_RSC_EXT),
             (Features::HASH_REPORT, virtio_net::VIRTIO_NET_F_HASH_REPORT),
             (Features::RSS, virtio_net::VIRTIO_NET_F_RSS),
             (

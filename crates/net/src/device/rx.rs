@@ -29,13 +29,16 @@ pub struct DeviceRx<R: DeviceRing, const OFF: bool = false> {
     header: u32,
     mergeable: bool,
     gives: u32,
+    /// The packet of odd shape that was received last, where the header says something.
+    odd: Packet,
     pieces: Pieces,
     ring_log: Option<RingLog>,
 }
 
 /// What became of a chain of any shape.
 enum Gathered {
-    Packet(Packet),
+    /// A packet of that length and flags; with metadata, it stands in `odd`.
+    Packet(u32, u32),
     /// Dropped under a name.
     Dropped,
     /// It stays in the ring until there are buffers.
@@ -69,6 +72,7 @@ impl<R: DeviceRing, const OFF: bool> DeviceRx<R, OFF> {
             header: layout.len,
             mergeable: layout.mergeable,
             gives: if OFF { layout.to_device.gives } else { 0 },
+            odd: Packet::default(),
             pieces: Pieces::default(),
             ring_log: None,
         }
@@ -184,14 +188,14 @@ impl<R: DeviceRing, const OFF: bool> DeviceRx<R, OFF> {
             }
             let buffer = buffers[nth];
             match self.rx_odd(buffer, counters) {
-                Ok(Gathered::Packet(packet)) => {
+                Ok(Gathered::Packet(len, packet_flags)) => {
                     (buffers[kept], lens[first + kept], all_flags[first + kept]) =
-                        (buffer, packet.len, packet.flags);
-                    if OFF && packet.flags & flags::META != 0 {
-                        meta.set(first + kept, &packet);
+                        (buffer, len, packet_flags);
+                    if OFF && packet_flags & flags::META != 0 {
+                        meta.set(first + kept, &self.odd);
                     }
                     tally.packets += 1;
-                    tally.bytes += u64::from(packet.len);
+                    tally.bytes += u64::from(len);
                     kept += 1;
                 }
                 Ok(Gathered::Dropped) => self.pool.free_bulk(&[buffer]),
@@ -317,18 +321,22 @@ impl<R: DeviceRing, const OFF: bool> DeviceRx<R, OFF> {
             left -= len;
             addr = next;
         }
-        let mut packet = Packet {
+        let packet_flags = if more > 0 { flags::MULTI } else { 0 };
+        if !OFF {
+            return Ok(Gathered::Packet(total, packet_flags));
+        }
+        self.odd = Packet {
             addr: buffer,
             len: total,
-            flags: if more > 0 { flags::MULTI } else { 0 },
+            flags: packet_flags,
             ..Packet::default()
         };
-        if OFF && !offload::decode(&said, self.gives, &self.pool, &mut packet) {
+        if !offload::decode(&said, self.gives, &self.pool, &mut self.odd) {
             counters.drop(DropReason::RxBadOffload, 1);
             self.pool.free_bulk(&buffers[..more]);
             return Ok(Gathered::Dropped);
         }
-        Ok(Gathered::Packet(packet))
+        Ok(Gathered::Packet(total, self.odd.flags))
     }
 
     /// Bits of [`flags::META`] that its packets may have.
