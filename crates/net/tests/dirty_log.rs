@@ -78,6 +78,10 @@ fn run(
         let word = u32::from_ne_bytes([fill; 4]);
         guest.raw.set_used_elem(index, word, word);
     }
+    // Neither word is what a device writes there, not even one that wrote it twice.
+    let half = u16::from_ne_bytes([fill; 2]);
+    guest.raw.set_used_flags(half);
+    guest.raw.set_avail_event(half);
     set_up(&guest);
     let before = snapshot(&guest);
     device(&guest, guest.ring(), logged.memory.clone());
