@@ -236,6 +236,19 @@ fn every_size() {
     }
 }
 
+/// A receive queue that is stopped is disabled at the back end, which sends no more into it; started again, all goes on.
+#[test]
+fn a_stopped_receive_queue_is_disabled_at_the_back_end() {
+    let pair = pair("disable", "", "", 256, true);
+    pair.virtio.set_rx_queue(0, false).unwrap();
+    until(|| "disabled".into(), || !pair.vhost.link().up);
+    // Transmit rings stay enabled: what stands in them is not thrown away.
+    transfer(&pair.virtio, &pair.vhost, 500, &[60, 1514]);
+    pair.virtio.set_rx_queue(0, true).unwrap();
+    until(|| "enabled".into(), || pair.vhost.link().up);
+    transfer(&pair.vhost, &pair.virtio, 500, &[60, 1514]);
+}
+
 /// A script's nonsense is dropped under a name, and what is sound goes through.
 #[test]
 fn nonsense_in_a_burst_is_named() {

@@ -3,6 +3,7 @@
 mod kernel;
 mod rings;
 mod session;
+mod wishes;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +19,7 @@ use super::{MAX_QUEUES, Opened, check_queues, random_mac, socket_details};
 use crate::port::{Driver, Shared};
 use crate::{Device, LinkStatus, PortConfig, PortError, PortEvent, PortInfo};
 use session::Session;
+use wishes::Wishes;
 
 /// Descriptors of a ring unless something else is asked for, as in DPDK.
 const QUEUE_SIZE: u16 = 256;
@@ -78,13 +80,16 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
         source,
     })?;
     let facts = Arc::new(Mutex::new(None));
+    let wishes = Arc::new(Wishes::new()?);
     let control = Control::start(&format!("{}-ctl", device.name), {
         let (shared, options, facts) = (shared.clone(), options.clone(), facts.clone());
+        let wishes = wishes.clone();
         move |stop| {
             Link {
                 shared,
                 options,
                 facts,
+                wishes,
                 last_error: None,
             }
             .run(&endpoint, &stop);
@@ -100,6 +105,7 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
             max,
             options,
             facts,
+            wishes,
         }),
     ))
 }
@@ -123,6 +129,7 @@ struct VirtioUser {
     max: u16,
     options: Options,
     facts: Arc<Mutex<Option<Features>>>,
+    wishes: Arc<Wishes>,
 }
 
 impl Driver for VirtioUser {
@@ -146,6 +153,12 @@ impl Driver for VirtioUser {
     fn close(&self) {
         self.control.stop();
     }
+
+    fn set_queue(&self, receives: bool, index: u16, on: bool) {
+        if receives {
+            self.wishes.set(index, on);
+        }
+    }
 }
 
 /// The control thread: one session after the other.
@@ -153,6 +166,7 @@ struct Link {
     shared: Arc<Shared>,
     options: Options,
     facts: Arc<Mutex<Option<Features>>>,
+    wishes: Arc<Wishes>,
     /// The same trouble with a back end that is dialled again and again is told once.
     last_error: Option<String>,
 }
@@ -189,7 +203,7 @@ impl Link {
         self.last_error = None;
         *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Some(session.features());
         self.shared.set_link(LinkStatus::UP);
-        let why = session.wait(stop);
+        let why = session.wait(stop, &self.wishes);
         self.shared.set_link(LinkStatus::DOWN);
         *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = None;
         if matches!(why, VhostError::Stopped) {

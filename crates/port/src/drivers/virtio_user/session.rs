@@ -1,5 +1,6 @@
 //! One connection to a back end: negotiates, shares memory, starts the rings.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use vring_vhost::{Frontend, FrontendRegion, ProtocolFeatures, VhostError};
 
 use super::Options;
 use super::rings::{Rings, detach, device_address};
+use super::wishes::Wishes;
 use crate::PortError;
 use crate::drivers::kind::first_base;
 use crate::port::Shared;
@@ -31,6 +33,8 @@ pub(super) struct Session {
     frontend: Frontend,
     features: Features,
     rings: u16,
+    /// Rings that the back end was told to leave alone.
+    off: BTreeSet<u16>,
 }
 
 impl Session {
@@ -57,6 +61,7 @@ impl Session {
             frontend,
             features,
             rings: 2 * options.pairs,
+            off: BTreeSet::new(),
         })
     }
 
@@ -65,15 +70,20 @@ impl Session {
         self.features
     }
 
-    /// Waits until the back end is gone or `stop` is readable, and says which.
-    pub(super) fn wait(&self, stop: &OwnedFd) -> VhostError {
+    /// Tells the back end what is wished until it is gone or `stop` is readable, and says which.
+    pub(super) fn wait(&mut self, stop: &OwnedFd, wishes: &Wishes) -> VhostError {
         loop {
+            if let Err(why) = self.tell(wishes) {
+                return why;
+            }
             let mut fds = [
                 PollFd::new(stop, PollFlags::IN),
                 PollFd::new(&self.frontend, PollFlags::IN),
+                PollFd::from_borrowed_fd(wishes.fd(), PollFlags::IN),
             ];
             match poll(&mut fds, None) {
                 Ok(_) if !fds[0].revents().is_empty() => return VhostError::Stopped,
+                Ok(_) if fds[1].revents().is_empty() => (),
                 Ok(_) => {
                     if let Err(why) = self.frontend.check_alive() {
                         return why;
@@ -88,6 +98,20 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Without protocol features, rings cannot be disabled: a back end then goes on until a ring is full.
+    fn tell(&mut self, wishes: &Wishes) -> Result<(), VhostError> {
+        let off = wishes.take();
+        if self.features.contains(Features::PROTOCOL_FEATURES) {
+            for &ring in off.symmetric_difference(&self.off) {
+                if ring < self.rings {
+                    self.frontend.set_vring_enable(ring, !off.contains(&ring))?;
+                }
+            }
+        }
+        self.off = off;
+        Ok(())
     }
 
     /// Takes leave: the back end stops all rings and says where. One that does not answer is as good as gone.
