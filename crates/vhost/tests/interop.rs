@@ -217,6 +217,9 @@ impl VhostUserBackendReqHandlerMut for Device {
     }
     fn get_protocol_features(&mut self) -> PeerResult<VhostUserProtocolFeatures> {
         Ok(VhostUserProtocolFeatures::MQ
+            | VhostUserProtocolFeatures::LOG_SHMFD
+            | VhostUserProtocolFeatures::BACKEND_REQ
+            | VhostUserProtocolFeatures::CONFIG
             | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
             | VhostUserProtocolFeatures::RESET_DEVICE)
     }
@@ -229,11 +232,15 @@ impl VhostUserBackendReqHandlerMut for Device {
     fn set_vring_enable(&mut self, index: u32, enable: bool) -> PeerResult<()> {
         self.note(format!("enable {index} {enable}"))
     }
-    fn get_config(&mut self, _: u32, _: u32, _: VhostUserConfigFlags) -> PeerResult<Vec<u8>> {
-        Err(Error::InvalidOperation("unused"))
+    fn get_config(&mut self, at: u32, n: u32, _: VhostUserConfigFlags) -> PeerResult<Vec<u8>> {
+        self.note(format!("read {at} {n}"))?;
+        Ok(CONFIG[at as usize..][..n as usize].to_vec())
     }
-    fn set_config(&mut self, _: u32, _: &[u8], _: VhostUserConfigFlags) -> PeerResult<()> {
-        Err(Error::InvalidOperation("unused"))
+    fn set_config(&mut self, at: u32, bytes: &[u8], _: VhostUserConfigFlags) -> PeerResult<()> {
+        self.note(format!("write {at} {bytes:?}"))
+    }
+    fn set_backend_req_fd(&mut self, _: ::vhost::vhost_user::Backend) {
+        self.seen.push("channel".into());
     }
     fn set_gpu_socket(&mut self, _: GpuBackend) -> PeerResult<()> {
         Err(Error::InvalidOperation("unused"))
@@ -278,8 +285,10 @@ impl VhostUserBackendReqHandlerMut for Device {
     fn get_shmem_config(&mut self) -> PeerResult<VhostUserShMemConfig> {
         Err(Error::InvalidOperation("unused"))
     }
-    fn set_log_base(&mut self, _: &VhostUserLog, _: File) -> PeerResult<()> {
-        Err(Error::InvalidOperation("unused"))
+    fn set_log_base(&mut self, log: &VhostUserLog, file: File) -> PeerResult<()> {
+        let (size, offset) = (log.mmap_size, log.mmap_offset);
+        let length = file.metadata().unwrap().len();
+        self.note(format!("log {size} {offset} {length}"))
     }
 }
 
@@ -311,6 +320,11 @@ fn drives_the_rust_vmm_back_end() {
     front.set_vring_kick(1, None).unwrap();
     front.set_vring_enable(1, true).unwrap();
     assert_eq!(front.get_vring_base(1).unwrap(), 0x8001_8002);
+    assert_eq!(front.get_config(6, 4).unwrap(), &CONFIG[6..10]);
+    front.set_config(3, &[1, 2], false).unwrap();
+    let log = memfd(4096);
+    front.set_log_base(log.as_fd(), 96, 4000).unwrap();
+    let _channel = front.open_backend_channel().unwrap();
     front.reset_device().unwrap();
     front.check_alive().unwrap();
     drop(front);
@@ -319,7 +333,7 @@ fn drives_the_rust_vmm_back_end() {
         device.lock().unwrap().seen,
         [
             "features 0x140000000",
-            "protocol 0xa009",
+            "protocol 0xa22b",
             "owner",
             "add 0x40000000 0x30000",
             "remove 0x40000000",
@@ -331,6 +345,10 @@ fn drives_the_rust_vmm_back_end() {
             "err 1 true",
             "kick 1 false",
             "enable 1 true",
+            "read 6 4",
+            "write 3 [1, 2]",
+            "log 4000 96 4096",
+            "channel",
             "reset",
         ]
     );
