@@ -4,6 +4,7 @@
 //! mempool. The device's half ([`device`]) copies once between guest memory and the mempool. No system call is made here: a burst says
 //! in its [`Tally`] whether the peer wants to be notified, and the port does it.
 
+pub mod config;
 mod counters;
 pub mod device;
 pub mod driver;
@@ -12,6 +13,7 @@ mod header;
 mod offload;
 pub mod soft;
 
+pub use config::{BadConfig, NetConfig};
 pub use counters::{Counters, DropReason, Tally};
 pub use features::Features;
 pub use header::{HeaderLayout, MAX_HEADER};
