@@ -5,6 +5,7 @@
 //! in its [`Tally`] whether the peer wants to be notified, and the port does it.
 
 pub mod config;
+pub mod control;
 mod counters;
 pub mod device;
 pub mod driver;
