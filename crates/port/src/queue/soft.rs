@@ -82,7 +82,7 @@ impl Behind {
         self.rx_and_work(path, burst, counters)
     }
 
-    #[cold]
+    #[inline(never)]
     fn rx_and_work(
         &mut self,
         path: &mut dyn RxPath,
@@ -139,7 +139,7 @@ impl Before {
         path.tx(burst, counters)
     }
 
-    #[cold]
+    #[inline(never)]
     fn prepare_and_tx(
         &mut self,
         path: &mut dyn TxPath,
