@@ -152,6 +152,10 @@ impl<R: DriverRing + Named, const MRG: bool, const OFF: bool> Path for DriverRx<
 }
 
 impl<R: DriverRing + Named, const MRG: bool, const OFF: bool> RxPath for DriverRx<R, MRG, OFF> {
+    fn gives(&self) -> u32 {
+        DriverRx::gives(self)
+    }
+
     fn rx(&mut self, burst: &mut Burst, counters: &Counters) -> Result<Tally, RingFault> {
         DriverRx::rx(self, burst, counters)
     }
@@ -233,6 +237,10 @@ impl<R: DeviceRing + Named, const OFF: bool> Path for DeviceRx<R, OFF> {
 }
 
 impl<R: DeviceRing + Named, const OFF: bool> RxPath for DeviceRx<R, OFF> {
+    fn gives(&self) -> u32 {
+        DeviceRx::gives(self)
+    }
+
     fn rx(&mut self, burst: &mut Burst, counters: &Counters) -> Result<Tally, RingFault> {
         DeviceRx::rx(self, burst, counters)
     }
