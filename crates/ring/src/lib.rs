@@ -9,11 +9,14 @@
 mod fault;
 mod indirect;
 mod layout;
+#[cfg(all(test, feature = "loom"))]
+mod model;
 pub mod packed;
 mod shadow;
 mod shared;
 pub mod split;
-#[cfg(test)]
+mod sync;
+#[cfg(all(test, not(feature = "loom")))]
 mod tests;
 
 pub use fault::RingFault;

@@ -1,8 +1,9 @@
 //! The words of a split ring in memory that the peer writes too: one accessor for each, all atomic.
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
+use crate::sync::{AtomicU16, load_elem, store_elem, u16_at, u64_at};
 use crate::{Desc, DescFlags};
 
 /// `VIRTQ_AVAIL_F_NO_INTERRUPT` and `VIRTQ_USED_F_NO_NOTIFY`: both are bit 0.
@@ -60,7 +61,7 @@ impl SplitRing {
     fn u16_at(&self, area: NonNull<u8>, offset: usize) -> &AtomicU16 {
         // SAFETY: the callers below pass offsets inside the area, which is aligned for u16 and mapped (see new). An atomic may be written by
         // the peer at any time.
-        unsafe { AtomicU16::from_ptr(area.as_ptr().add(offset).cast()) }
+        unsafe { u16_at(area.as_ptr().add(offset).cast()) }
     }
 
     #[inline(always)]
@@ -125,7 +126,7 @@ impl SplitRing {
     #[inline(always)]
     pub(crate) fn used_elem(&self, index: u16) -> UsedElem {
         // SAFETY: inside the used ring, which is aligned by 4 like the type.
-        unsafe { self.elem_ptr(index).read_volatile() }
+        unsafe { load_elem(self.elem_ptr(index)) }
     }
 
     /// Writes a used element unless it says so already, as it does in steady state: not writing leaves its line in the driver's cache.
@@ -134,7 +135,7 @@ impl SplitRing {
         let elem = UsedElem(u64::from(id) | u64::from(len) << 32);
         if self.used_elem(index) != elem {
             // SAFETY: as in used_elem.
-            unsafe { self.elem_ptr(index).write_volatile(elem) }
+            unsafe { store_elem(self.elem_ptr(index), elem) }
         }
     }
 
@@ -165,8 +166,8 @@ pub(crate) unsafe fn load_desc(at: *mut u64) -> Desc {
     // SAFETY: the caller's promise.
     let (addr, rest) = unsafe {
         (
-            AtomicU64::from_ptr(at).load(Ordering::Relaxed),
-            AtomicU64::from_ptr(at.add(1)).load(Ordering::Relaxed),
+            u64_at(at).load(Ordering::Relaxed),
+            u64_at(at.add(1)).load(Ordering::Relaxed),
         )
     };
     #[expect(clippy::cast_possible_truncation, reason = "takes the word apart")]
@@ -188,8 +189,8 @@ pub(crate) unsafe fn store_desc(at: *mut u64, desc: Desc) {
         u64::from(desc.len) | u64::from(desc.flags.bits()) << 32 | u64::from(desc.next) << 48;
     // SAFETY: the caller's promise.
     unsafe {
-        AtomicU64::from_ptr(at).store(desc.addr, Ordering::Relaxed);
-        AtomicU64::from_ptr(at.add(1)).store(rest, Ordering::Relaxed);
+        u64_at(at).store(desc.addr, Ordering::Relaxed);
+        u64_at(at.add(1)).store(rest, Ordering::Relaxed);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::ptr::NonNull;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use vring_mem::copy::prefetch_write;
 use vring_mem::guest::GuestMemory;
@@ -12,6 +12,7 @@ use super::shared::{
     BOTH, Held, PackedRing, Pos, flag, id_of, is_wanted, load_table_desc, wish, word,
 };
 use crate::indirect::{table_desc, table_len};
+use crate::sync::fence;
 use crate::{Area, Desc, DescFlags, DeviceRing, Head, RingFault, RingFeatures};
 
 /// A chain of several descriptors, by its first slot: what was read of it when it was seen.

@@ -5,7 +5,7 @@ mod in_order;
 
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use vring_mem::Region;
 use vring_mem::copy::prefetch_write;
@@ -15,6 +15,7 @@ use super::shared::{BOTH, Held, PackedRing, Pos, flag, is_wanted, wish, word};
 use super::{PackedLayout, check_packed_size};
 use crate::layout::INDIRECT_DESCS;
 use crate::shadow::{CHAIN, FreeList, MAX_CHAIN, NO_TOKEN, Shadow};
+use crate::sync::fence;
 use crate::{DescFlags, DriverRing, Piece, RingFault, RingFeatures, Used};
 
 /// The driver's half. The device may use chains in any order: they go by buffer ids, of which there are as many as descriptors.

@@ -8,7 +8,7 @@ mod device;
 mod driver;
 mod layout;
 mod shared;
-#[cfg(test)]
+#[cfg(all(test, not(feature = "loom")))]
 pub(crate) mod tests;
 
 pub use device::{Device, PackedDevice, PackedDeviceInOrder};

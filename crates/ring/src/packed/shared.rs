@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::shared::need_event;
+use crate::sync::{AtomicU32, AtomicU64, u32_at, u64_at};
 use crate::{Desc, DescFlags};
 
 /// The second word of a descriptor: length below, then id, flags on top. What was published is seen with this word, or not at all.
@@ -215,14 +216,14 @@ impl PackedRing {
     #[inline(always)]
     fn addr(&self, slot: usize) -> &AtomicU64 {
         // SAFETY: inside the ring, which is aligned by 16 and mapped (see new). An atomic may be written by the peer at any time.
-        unsafe { AtomicU64::from_ptr(self.desc_at(slot)) }
+        unsafe { u64_at(self.desc_at(slot)) }
     }
 
     /// The second word of a descriptor.
     #[inline(always)]
     pub(super) fn word(&self, slot: impl Into<usize>) -> &AtomicU64 {
         // SAFETY: as in addr.
-        unsafe { AtomicU64::from_ptr(self.desc_at(slot.into()).add(1)) }
+        unsafe { u64_at(self.desc_at(slot.into()).add(1)) }
     }
 
     /// How many of the next `most` descriptors the other side has published one after the other: those whose second words say `at`'s bits under
@@ -284,13 +285,13 @@ impl PackedRing {
     #[inline(always)]
     pub(super) fn driver_event(&self) -> &AtomicU32 {
         // SAFETY: aligned by 4 and mapped (see new).
-        unsafe { AtomicU32::from_ptr(self.driver_event.as_ptr().cast()) }
+        unsafe { u32_at(self.driver_event.as_ptr().cast()) }
     }
 
     #[inline(always)]
     pub(super) fn device_event(&self) -> &AtomicU32 {
         // SAFETY: aligned by 4 and mapped (see new).
-        unsafe { AtomicU32::from_ptr(self.device_event.as_ptr().cast()) }
+        unsafe { u32_at(self.device_event.as_ptr().cast()) }
     }
 }
 
@@ -313,8 +314,8 @@ pub(super) unsafe fn load_table_desc(at: *mut u64) -> Desc {
     // SAFETY: the caller's promise.
     let (addr, word) = unsafe {
         (
-            AtomicU64::from_ptr(at).load(Ordering::Relaxed),
-            AtomicU64::from_ptr(at.add(1)).load(Ordering::Relaxed),
+            u64_at(at).load(Ordering::Relaxed),
+            u64_at(at.add(1)).load(Ordering::Relaxed),
         )
     };
     desc(addr, word, 0)
@@ -327,8 +328,8 @@ pub(super) unsafe fn load_table_desc(at: *mut u64) -> Desc {
 pub(super) unsafe fn store_table_desc(at: *mut u64, addr: u64, word: u64) {
     // SAFETY: the caller's promise.
     unsafe {
-        AtomicU64::from_ptr(at).store(addr, Ordering::Relaxed);
-        AtomicU64::from_ptr(at.add(1)).store(word, Ordering::Relaxed);
+        u64_at(at).store(addr, Ordering::Relaxed);
+        u64_at(at.add(1)).store(word, Ordering::Relaxed);
     }
 }
 

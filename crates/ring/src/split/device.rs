@@ -1,13 +1,14 @@
 //! The device's half of a split virtqueue.
 
 use std::ptr::NonNull;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use vring_mem::copy::prefetch_read;
 use vring_mem::guest::GuestMemory;
 
 use crate::indirect::{table_desc, table_len};
 use crate::shared::{SUPPRESS, SplitRing, load_desc, need_event};
+use crate::sync::fence;
 use crate::{Area, Desc, DescFlags, DeviceRing, Head, RingFault, RingFeatures};
 
 /// The device's half.

@@ -5,7 +5,7 @@ mod in_order;
 
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use vring_mem::Region;
 use vring_mem::copy::prefetch_write;
@@ -15,6 +15,7 @@ use in_order::Lens;
 use crate::layout::INDIRECT_DESCS;
 use crate::shadow::{CHAIN, FreeList, MAX_CHAIN, NO_TOKEN, Shadow};
 use crate::shared::{SUPPRESS, SplitRing, need_event, store_desc};
+use crate::sync::fence;
 use crate::{Desc, DescFlags, DriverRing, Piece, RingFault, RingFeatures, SplitLayout, Used};
 
 /// The driver's half. The device may use chains in any order.

@@ -2,7 +2,7 @@
 
 mod device;
 mod driver;
-#[cfg(test)]
+#[cfg(all(test, not(feature = "loom")))]
 pub(crate) mod tests;
 
 pub use device::{Device, SplitDevice, SplitDeviceInOrder};

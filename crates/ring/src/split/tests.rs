@@ -2,7 +2,6 @@
 
 mod hostile;
 mod in_order;
-mod model;
 mod oracle;
 
 use vring_peer::RawRing;
