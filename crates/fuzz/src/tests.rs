@@ -38,8 +38,9 @@ proptest! {
 /// What the fuzzer found worth keeping holds as well.
 #[test]
 fn corpus() {
-    let programs: [(&str, fn(&[u8])); 3] = [
-        ("device", device),
+    type Program = fn(&[u8]);
+    let programs = [
+        ("device", device as Program),
         ("driver", driver),
         ("vhost_user", vhost_user),
     ];
