@@ -1,6 +1,7 @@
 // The programs that the tests run against. As root on Debian they are installed when they are missing; elsewhere, or
 // when that does not work, the tests that need them skip with the reason. This never fails a run.
 import { existsSync } from 'node:fs'
+import { fetchKernel, SERIES } from './kernels.mjs'
 import { run, which } from './run.mjs'
 
 /** package, what it gives, what is skipped without it */
@@ -12,6 +13,9 @@ const PEERS = [
     probe: 'qemu-system-x86_64',
     loss: 'every test against QEMU',
   },
+  { packages: ['busybox-static'], probe: 'busybox', loss: 'every test in a guest' },
+  { packages: ['cpio'], probe: 'cpio', loss: 'every test in a guest' },
+  { packages: ['ethtool'], probe: 'ethtool', loss: "every test of a guest's own driver" },
   { packages: ['iproute2'], probe: 'ip', loss: 'tests in network namespaces' },
   { packages: ['tshark'], probe: 'tshark', loss: 'tests that let Wireshark read our captures' },
 ]
@@ -41,6 +45,21 @@ async function install(packages) {
   if (code !== 0) console.log(output.split('\n').slice(-12).join('\n'))
 }
 
+/** The kernels of the guests that tests boot. They are fetched, not installed, which needs no root. */
+async function ensureKernels() {
+  if (['qemu-system-x86_64', 'busybox', 'cpio'].some((tool) => which(tool) === undefined)) return
+  for (const series of SERIES) {
+    try {
+      await fetchKernel(series)
+      console.log(`found   Debian's kernel ${series}`)
+    } catch (error) {
+      console.log(
+        `missing Debian's kernel ${series} (${error.message}): skipped is every test in a guest with it`,
+      )
+    }
+  }
+}
+
 /** Installs what can be installed and says what is missing after that. */
 export async function ensurePeers() {
   const before = absent()
@@ -54,5 +73,6 @@ export async function ensurePeers() {
   for (const { probe, packages, loss } of absent()) {
     console.log(`missing ${probe} (Debian: ${packages.join(' ')}): skipped is ${loss}`)
   }
+  await ensureKernels()
   if (process.getuid() !== 0) console.log('not root: skipped is every test that needs root')
 }

@@ -25,10 +25,10 @@ export function which(command) {
  * Runs a command in the project's root. Its output goes to ours as it comes (unless `quiet`) and is returned
  * as well. Never rejects: a command that does not exist ends with code 127.
  */
-export function run(command, args, { quiet = false, extraEnv = {} } = {}) {
+export function run(command, args, { quiet = false, extraEnv = {}, cwd = root } = {}) {
   return new Promise((resolve) => {
     const child = spawn(command, args, {
-      cwd: root,
+      cwd,
       env: { ...env, ...extraEnv },
       stdio: ['ignore', 'pipe', 'pipe'],
     })

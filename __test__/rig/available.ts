@@ -2,8 +2,19 @@
 import { execFileSync } from 'node:child_process'
 import { accessSync, constants, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import type { ExecutionContext, TestFn } from 'ava'
+import { kernelFolder } from '../../scripts/kernels.mjs'
 
-export type Need = 'dpdk' | 'qemu' | 'tshark' | 'root' | 'hugepages' | 'tun' | 'netns' | 'unprivileged'
+export type Need =
+  | 'guest'
+  | 'guest-6.12'
+  | 'dpdk'
+  | 'qemu'
+  | 'tshark'
+  | 'root'
+  | 'hugepages'
+  | 'tun'
+  | 'netns'
+  | 'unprivileged'
 
 const HUGEPAGES = '/proc/sys/vm/nr_hugepages'
 
@@ -52,9 +63,21 @@ function netns(): string | undefined {
   }
 }
 
+/** A guest with Debian's kernel of this series. */
+function guest(series: string): string | undefined {
+  const programs =
+    installed('qemu-system-x86_64', 'qemu-system-x86 ipxe-qemu seabios') ??
+    installed('busybox', 'busybox-static') ??
+    installed('cpio', 'cpio')
+  if (programs !== undefined || kernelFolder(series) !== undefined) return programs
+  return `Debian's kernel ${series} is not in the cache (npm run guest -- --kernel ${series} true)`
+}
+
 const checks: Readonly<Record<Need, () => string | undefined>> = {
   dpdk: () => installed('dpdk-testpmd', 'dpdk-dev') ?? installed('script', 'bsdutils'),
   qemu: () => installed('qemu-system-x86_64', 'qemu-system-x86 ipxe-qemu seabios'),
+  guest: () => guest('6.1'),
+  'guest-6.12': () => guest('6.12'),
   tshark: () => installed('tshark', 'tshark'),
   root: isRoot,
   hugepages,
