@@ -34,7 +34,9 @@ export function kernelFolder(series) {
 async function mirror() {
   const wanted = ['--format', '$(REPO_URI)', 'Created-By: Packages', 'Component: main', 'Origin: Debian']
   const { output } = await run('apt-get', ['indextargets', ...wanted], { quiet: true })
-  return output.split('\n').find((line) => /\/debian\/?$/.test(line)) ?? 'http://deb.debian.org/debian'
+  const found = output.split('\n').find((line) => /\/debian\/?$/.test(line))
+  if (found === undefined) throw new Error("apt knows no mirror of Debian's packages here")
+  return found
 }
 
 /** apt with a sources file and a state of its own in `folder`. It needs no root. */

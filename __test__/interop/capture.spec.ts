@@ -88,8 +88,9 @@ for (const ours of ['net_virtio_user', 'net_vhost'] as const) {
       await using link = await Link.up({
         ...common,
         theirOthers: [`net_pcap0,rx_pcap=${input}`],
-        // Without this, testpmd throws away what its ports have received before it starts.
-        peer: { forward: 'io', args: ['--no-flush-rx'] },
+        // Without the first, testpmd throws away what its ports have received before it starts. In order, DPDK's driver has no indirect tables:
+        // it needs all descriptors of its ring.
+        peer: { forward: 'io', args: ['--no-flush-rx'], txd: 1024 },
       })
       await using sink = await Port.open(`net_pcap0,tx_pcap=${output}`, { mempool: link.pool })
       await link.dpdk.command('start')
