@@ -150,6 +150,10 @@ impl Path for PacketRx {
 }
 
 impl RxPath for PacketRx {
+    fn gives(&self) -> u32 {
+        flags::CSUM_PARTIAL
+    }
+
     fn rx(&mut self, burst: &mut Burst, counters: &Counters) -> Result<Tally, RingFault> {
         let mut tally = Tally::default();
         // What the most segments hold, with a tag put in.
