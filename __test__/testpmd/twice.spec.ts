@@ -29,7 +29,7 @@ function comparable(transcript: string): string {
     shared
       .replaceAll(/\b[0-9A-F]{2}(:[0-9A-F]{2}){5}\b/g, 'MAC')
       // Limits are each program's own.
-      .replaceAll(/^(Max possible [RT]X queues): \d+/gm, '$1: N')
+      .replaceAll(/^(Max possible [RT]X queues|Maximum number of MAC addresses): \d+/gm, '$1: N')
       .split('\n')
       .map((line) => (/[RT]x-[pb]ps|[RT]X-(packets|bytes|nombuf|errors)/.test(line) ? widths(line) : line))
       .join('\n')
