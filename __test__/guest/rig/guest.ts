@@ -196,7 +196,7 @@ export class Guest implements AsyncDisposable {
   async until<T>(what: string, timeout: number | undefined, condition: () => T | undefined): Promise<T> {
     try {
       return await this.machine.until(what, timeout ?? this.#timeout, () => {
-        if (/Kernel panic.*\n/.test(this.#console)) throw new Error('the kernel panicked')
+        if (/Kernel panic[^\n]*\n/.test(this.#console)) throw new Error('the kernel panicked')
         return condition()
       })
     } catch (error) {
