@@ -196,7 +196,7 @@ function tableOf(rows: readonly Row[], run: Run): string {
     '|---|---|---|---|---|---|',
     ...lines,
     '',
-    `Medians of ${run.rounds} rounds, one pinned core on each side, ${pages} for both; ${machine()}.`,
+    `${run.rounds === 1 ? 'One round' : `Medians of ${run.rounds} rounds`}, one pinned core on each side, ${pages} for both; ${machine()}.`,
   ].join('\n')
 }
 
