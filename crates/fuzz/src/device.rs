@@ -13,7 +13,7 @@ use vring_ring::split::{SplitDevice, SplitDeviceInOrder};
 use vring_ring::{DeviceRing, RingFault};
 
 use crate::bytes::Bytes;
-use crate::{STARTS, Shape, all_free, pool};
+use crate::{STARTS, Shape, all_free, fill, pool};
 
 /// Guest memory: rings at the front, buffers and tables behind.
 const GUEST: u64 = 0x1_0000;
@@ -53,8 +53,13 @@ impl Guest {
         [0, 0x1000, 0x2000].map(|offset| self.at(offset))
     }
 
-    fn write(&self, offset: u64, word: u64) {
+    fn word(&self, offset: u64) -> u64 {
         // SAFETY: `at` leaves room for eight bytes inside the mapping; nobody else runs.
+        unsafe { self.at(offset).cast::<u64>().read_unaligned() }
+    }
+
+    fn write(&self, offset: u64, word: u64) {
+        // SAFETY: as in word.
         unsafe { self.at(offset).cast::<u64>().write_unaligned(word) };
     }
 
@@ -93,12 +98,7 @@ impl Guest {
             if !self.act(bytes) {
                 continue;
             }
-            let (count, len) = (usize::from(bytes.u8() % 32), u32::from(bytes.u16() % 2048));
-            let mut addrs = vec![0; count];
-            let got = self.pool.alloc_bulk(&mut addrs);
-            for &addr in &addrs[..got] {
-                burst.push(addr, len, 0);
-            }
+            fill(&self.pool, &mut burst, bytes);
             let result = tx.tx(&mut burst, &self.counters);
             self.pool.free_burst(&mut burst);
             if result.is_err() {
@@ -132,14 +132,10 @@ impl Guest {
                 let (index, value) = (u64::from(bytes.u8()), u64::from(bytes.u16()));
                 if self.shape.packed {
                     let at = 16 * (index % size) + 8;
-                    // SAFETY: as in write.
-                    let word = unsafe { self.at(at).cast::<u64>().read_unaligned() };
-                    self.write(at, word & !(0xffff << 48) | value << 48);
+                    self.write(at, self.word(at) & !(0xffff << 48) | value << 48);
                 } else {
                     let at = 0x1000 + 4 + 2 * (index % size);
-                    // SAFETY: as in write.
-                    let word = unsafe { self.at(at).cast::<u64>().read_unaligned() };
-                    self.write(at, word & !0xffff | value);
+                    self.write(at, self.word(at) & !0xffff | value);
                     self.write(0x1000, (index + 1) << 16);
                 }
             }

@@ -11,7 +11,7 @@ use vring_ring::split::{SplitDriver, SplitDriverInOrder};
 use vring_ring::{DriverRing, SplitLayout};
 
 use crate::bytes::Bytes;
-use crate::{STARTS, Shape, all_free, pool};
+use crate::{STARTS, Shape, all_free, fill, pool};
 
 /// The device's addresses of the mempool and of the rings.
 const POOL: u64 = 0x10_0000_0000;
@@ -94,12 +94,7 @@ impl Host {
             if !self.act(bytes) {
                 continue;
             }
-            let (count, len) = (usize::from(bytes.u8() % 32), u32::from(bytes.u16() % 2048));
-            let mut addrs = vec![0; count];
-            let got = self.pool.alloc_bulk(&mut addrs);
-            for &addr in &addrs[..got] {
-                burst.push(addr, len, 0);
-            }
+            fill(&self.pool, &mut burst, bytes);
             let result = tx.tx(&mut burst, &self.counters);
             self.pool.free_burst(&mut burst);
             if result.is_err() || tx.reclaim().is_err() {

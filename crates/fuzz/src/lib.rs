@@ -16,7 +16,7 @@ pub use vhost_user::vhost_user;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use vring_mem::{Mempool, MempoolConfig, Pages};
+use vring_mem::{Burst, Mempool, MempoolConfig, Pages};
 use vring_net::{Features, HeaderLayout};
 use vring_ring::RingFeatures;
 
@@ -69,6 +69,16 @@ fn pool() -> Arc<Mempool> {
         ..MempoolConfig::default()
     };
     Mempool::new(&config).expect("memory for a small mempool")
+}
+
+/// Fills an empty burst with packets of nothing in particular: how many, as far as there are buffers, and how long is in the next bytes.
+fn fill(pool: &Arc<Mempool>, burst: &mut Burst, bytes: &mut Bytes<'_>) {
+    let (count, len) = (usize::from(bytes.u8() % 32), u32::from(bytes.u16() % 2048));
+    let mut addrs = vec![0; count];
+    let got = pool.alloc_bulk(&mut addrs);
+    for &addr in &addrs[..got] {
+        burst.push(addr, len, 0);
+    }
 }
 
 /// What must hold at the end, whatever happened.
