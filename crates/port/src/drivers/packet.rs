@@ -9,7 +9,7 @@ use rustix::net::sockopt::{set_socket_send_buffer_size, set_socket_send_buffer_s
 use vring_netdev::{Fanout, NetdevError, Netlink, PacketSocket, Reception, RingShape};
 
 use super::control::Control;
-use super::netdev::{self, Handle, Kind, Netdev, Seen, Watch};
+use super::netdev::{self, Handle, Kind, Netdev, Watch};
 use super::{MAX_QUEUES, Opened, check_queues};
 use crate::port::{AppliedBy, Driver, Shared};
 use crate::{Device, PortConfig, PortError, PortInfo};
@@ -43,22 +43,12 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
         .and_then(|mut netlink| netlink.link(name))
         .map_err(fail)?;
     let netdev = Netdev::of(link, Kind::Packet, namespace);
-    let mut watch = Watch::new(&netdev).map_err(fail)?;
+    let watch = Watch::new(&netdev).map_err(fail)?;
     let shared = Shared::new(&device.name, config)?;
     for pair in 0..config.rx_queues.max(config.tx_queues) {
         attach(&shared, &netdev, &watch, &options, usize::from(pair))?;
     }
-    let control = Control::start(&format!("{}-ctl", device.name), {
-        let (shared, name) = (shared.clone(), netdev.name.clone());
-        move |stop| {
-            let why = watch.run(&shared, &stop, None);
-            netdev::detach(&shared);
-            if why == Seen::Gone {
-                netdev::tell_gone(&shared, &name);
-                netdev::wait(&stop);
-            }
-        }
-    })?;
+    let control = watch.start(&shared, &netdev.name)?;
     let port = Packet {
         control,
         max,

@@ -6,7 +6,7 @@ mod tx;
 use std::sync::Arc;
 
 use super::control::Control;
-use super::netdev::{self, Handle, Kind, Netdev, Seen, Wanted, Watch};
+use super::netdev::{self, Handle, Kind, Netdev, Wanted, Watch};
 use super::{MAX_QUEUES, Opened, check_queues};
 use crate::port::{AppliedBy, Driver, Shared};
 use crate::{Device, PortConfig, PortError, PortInfo};
@@ -32,21 +32,11 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
     }
     let shared = Shared::new(&device.name, config)?;
     attach(&shared, &netdev)?;
-    let mut watch = Watch::new(&netdev).map_err(|source| PortError::Netdev {
+    let watch = Watch::new(&netdev).map_err(|source| PortError::Netdev {
         name: device.name.clone(),
         source,
     })?;
-    let control = Control::start(&format!("{}-ctl", device.name), {
-        let (shared, name) = (shared.clone(), netdev.name.clone());
-        move |stop| {
-            let why = watch.run(&shared, &stop, None);
-            netdev::detach(&shared);
-            if why == Seen::Gone {
-                netdev::tell_gone(&shared, &name);
-                netdev::wait(&stop);
-            }
-        }
-    })?;
+    let control = watch.start(&shared, &netdev.name)?;
     let port = Tap {
         control,
         max,

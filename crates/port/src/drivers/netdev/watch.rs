@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use vring_netdev::{Link, LinkChange, LinkMonitor, NetdevError, Netlink};
 
 use super::Netdev;
+use crate::drivers::control::Control;
 use crate::port::Shared;
 use crate::{LinkStatus, PortError, PortEvent};
 
@@ -46,6 +47,24 @@ impl Watch {
     /// The device's MTU, as it is now.
     pub(in crate::drivers) fn mtu(&self) -> Arc<AtomicU32> {
         self.mtu.clone()
+    }
+
+    /// Starts the control thread of a port whose queues are attached to the device's own files: they are detached when the device is gone or the
+    /// port is closed.
+    pub(in crate::drivers) fn start(
+        mut self,
+        shared: &Arc<Shared>,
+        device: &str,
+    ) -> Result<Control, PortError> {
+        let (shared, device) = (shared.clone(), device.to_owned());
+        Control::start(&format!("{}-ctl", shared.name), move |stop| {
+            let why = self.run(&shared, &stop, None);
+            super::detach(&shared);
+            if why == Seen::Gone {
+                tell_gone(&shared, &device);
+                wait(&stop);
+            }
+        })
     }
 
     /// Keeps the port's link like the device's until something else happens.

@@ -41,7 +41,8 @@ pub(super) fn open(
     let session = Session::start(path, &wanted, &options, &shared, busy_poll)?;
     let (features, mac) = (session.features, session.device.mac);
     let handle = Handle::new(&device.name, session.device.clone());
-    let details = session.details(path, handle.details());
+    let mut details = handle.details();
+    details.insert("back end", path.to_owned());
     let watch = Watch::new(&session.device).map_err(|source| PortError::Netdev {
         name: device.name.clone(),
         source,
@@ -218,14 +219,5 @@ impl Session {
             ),
         }
         netdev::wait(stop);
-    }
-
-    fn details(
-        &self,
-        path: &str,
-        mut details: BTreeMap<&'static str, String>,
-    ) -> BTreeMap<&'static str, String> {
-        details.insert("back end", path.to_owned());
-        details
     }
 }
