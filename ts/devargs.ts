@@ -75,6 +75,10 @@ export interface NetVhostOptions extends DeviceOptions<'net_vhost'>, LinkFeature
   readonly iface: string
   /** True: connect to the socket, again and again. False (default): make it. */
   readonly client?: boolean
+  /** True: the guest may send large packets, to be cut. Default false, unless the receive offload `lro` is asked for. */
+  readonly tso?: boolean
+  /** True: checksums that the guest left out stay so, and the packet says it. Default false: software completes them. */
+  readonly legacyOlFlags?: boolean
 }
 
 /** A tap or macvtap: an Ethernet device of the kernel's whose other end is the port. */

@@ -61,6 +61,7 @@ void new Port()
 // @ts-expect-error without a mempool
 await Port.open('net_ring0', {})
 await Port.open({ driver: 'net_vhost', iface: '/tmp/s', queues: 2, client: true }, { mempool, rxQueues: 2 })
+await Port.open({ driver: 'net_vhost', iface: '/tmp/s', tso: true, legacyOlFlags: true }, { mempool })
 await Port.open({ driver: 'net_pcap', rxPcap: ['a.pcap', 'b.pcap'], txPcap: 'c.pcap' }, { mempool })
 // @ts-expect-error net_vhost needs iface
 await Port.open({ driver: 'net_vhost' }, { mempool })

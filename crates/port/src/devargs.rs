@@ -256,7 +256,7 @@ pub static DRIVERS: &[DriverInfo] = &[
             "busy_poll": "/dev/vhost-net: microseconds that the kernel polls before it sleeps; default 0",
             "cq": "accepted as in DPDK; without meaning on vhost-user, which has no control queue",
         },
-        offloads: Offloads::NONE,
+        offloads: Offloads::VIRTIO,
     },
     DriverInfo {
         name: "net_vhost",
@@ -272,8 +272,10 @@ pub static DRIVERS: &[DriverInfo] = &[
             "mrg_rxbuf": "0: do not offer mergeable receive buffers; default 1",
             "event_idx": "0: do not offer EVENT_IDX; default 1",
             "indirect": "0: do not offer indirect descriptors; default 1",
+            "tso": "1: the guest may send large packets, to be cut; default 0, unless lro is asked for",
+            "legacy-ol-flags": "1: checksums that the guest left out stay so; default 0: they are completed",
         },
-        offloads: Offloads::NONE,
+        offloads: Offloads::VIRTIO,
     },
     DriverInfo {
         name: "net_tap",

@@ -6,7 +6,7 @@ bitflags::bitflags! {
     pub struct RxOffloads: u32 {
         /// Checksums of layer 4 are verified, or the peer leaves them out where the packet never was on a wire.
         const CHECKSUM = 1 << 0;
-        /// Packets of a TCP stream come in as one.
+        /// Packets of a TCP or UDP stream come in as one, with a flag that says how to cut it.
         const LRO = 1 << 1;
         /// The VLAN tag is taken out of the packet.
         const VLAN_STRIP = 1 << 2;
@@ -93,6 +93,14 @@ impl Offloads {
     pub const SOFTWARE: Self = Self {
         rx: RxOffloads::all().difference(RxOffloads::LRO),
         tx: TxOffloads::all(),
+    };
+
+    /// What the two halves of virtio-net do for each other.
+    pub const VIRTIO: Self = Self {
+        rx: RxOffloads::CHECKSUM.union(RxOffloads::LRO),
+        tx: TxOffloads::CHECKSUM
+            .union(TxOffloads::TCP_TSO)
+            .union(TxOffloads::UDP_TSO),
     };
 
     /// Those of either.

@@ -1,5 +1,6 @@
 //! The drivers, one file each.
 
+mod agree;
 mod control;
 mod kind;
 mod netdev;

@@ -10,12 +10,16 @@ use vring_vhost::{
     VringConfig,
 };
 
+use super::agree::Half;
 use super::control::Control;
 use super::kind::DeviceKind;
 use super::paths::{device_rx, device_tx};
 use super::{MAX_QUEUES, Opened, check_queues, socket_details};
 use crate::port::{Driver, Shared};
-use crate::{Device, LinkStatus, PortConfig, PortError, PortEvent, PortInfo};
+use crate::{
+    Device, LinkStatus, Offloads, PortConfig, PortError, PortEvent, PortInfo, RxOffloads,
+    TxOffloads,
+};
 
 /// What is offered always. The guest's VMM answers for the rest.
 const OFFERED: Features = Features::VERSION_1
@@ -44,6 +48,8 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
     features.set(Features::RING_PACKED, device.switch("packed_vq", true)?);
     features.set(Features::IN_ORDER, device.switch("in_order", true)?);
     features.set(Features::MQ, queues > 1);
+    features |= offered_offloads(config.offloads, device.switch("tso", false)?);
+    let keeps_partial = device.switch("legacy-ol-flags", false)?;
     let mac = device.mac("mac")?.unwrap_or_else(next_mac);
 
     let shared = Shared::new(&device.name, config)?;
@@ -85,9 +91,21 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
             path,
             role,
             queues,
+            keeps_partial,
             facts,
         }),
     ))
+}
+
+/// Guests take whatever a port may send, and leave checksums of their own out: a port completes them where nobody asked for such packets.
+/// Packets to be cut come to those only who did, as in DPDK.
+fn offered_offloads(mut asked: Offloads, tso: bool) -> Features {
+    asked.rx |= RxOffloads::CHECKSUM;
+    asked
+        .rx
+        .set(RxOffloads::LRO, tso || asked.rx.contains(RxOffloads::LRO));
+    asked.tx = TxOffloads::all();
+    Half::Device.features(asked)
 }
 
 /// DPDK's addresses for this driver: `VHOST` and a number.
@@ -103,6 +121,7 @@ struct Vhost {
     path: String,
     role: SocketRole,
     queues: u16,
+    keeps_partial: bool,
     facts: Arc<Mutex<Facts>>,
 }
 
@@ -140,6 +159,17 @@ impl Driver for Vhost {
 
     fn mac(&self) -> [u8; 6] {
         self.mac
+    }
+
+    fn offloads(&self) -> Offloads {
+        let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        facts
+            .features
+            .map_or(Offloads::NONE, |agreed| Half::Device.offloads(agreed))
+    }
+
+    fn keeps_partial(&self) -> bool {
+        self.keeps_partial
     }
 
     fn close(&self) {

@@ -12,12 +12,13 @@ use rustix::event::{PollFd, PollFlags, poll};
 use vring_net::Features;
 use vring_vhost::{Endpoint, SocketRole, VhostError};
 
+use super::agree::Half;
 use super::control::Control;
 use super::kind::check_size;
 use super::netdev;
 use super::{MAX_QUEUES, Opened, check_queues, random_mac, socket_details};
 use crate::port::{Driver, Shared};
-use crate::{Device, LinkStatus, PortConfig, PortError, PortEvent, PortInfo};
+use crate::{Device, LinkStatus, Offloads, PortConfig, PortError, PortEvent, PortInfo};
 use session::Session;
 use wishes::Wishes;
 
@@ -49,6 +50,7 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
     wanted.set(Features::IN_ORDER, device.switch("in_order", true)?);
     let pairs = config.rx_queues.max(config.tx_queues);
     wanted.set(Features::MQ, pairs > 1);
+    wanted |= Half::Driver.features(config.offloads);
     device.switch("cq", false)?;
     let options = Options {
         name: device.name.clone(),
@@ -148,6 +150,11 @@ impl Driver for VirtioUser {
 
     fn mac(&self) -> [u8; 6] {
         self.mac
+    }
+
+    fn offloads(&self) -> Offloads {
+        let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        facts.map_or(Offloads::NONE, |agreed| Half::Driver.offloads(agreed))
     }
 
     fn close(&self) {

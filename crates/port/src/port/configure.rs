@@ -5,7 +5,7 @@ use std::sync::{MutexGuard, PoisonError};
 
 use vring_net::soft::{RssConfig, RxConfig};
 
-use super::{AppliedBy, Port, PortConfig, rx_mode};
+use super::{AppliedBy, Driver, Port, PortConfig, rx_mode};
 use crate::PortError;
 use crate::queue::{Halt, Queue, Side};
 
@@ -29,13 +29,13 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    pub(super) fn new(config: &PortConfig, mac: [u8; 6]) -> Self {
+    pub(super) fn new(config: &PortConfig, driver: &dyn Driver) -> Self {
         Self {
             mtu: config.mtu,
             rx_queues: config.rx_queues,
             tx_queues: config.tx_queues,
             started: true,
-            rx: rx_mode::at_open(config, mac),
+            rx: rx_mode::at_open(config, driver),
             steers: false,
             applied: BTreeMap::new(),
         }

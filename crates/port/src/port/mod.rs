@@ -148,6 +148,11 @@ pub(crate) trait Driver: Send + Sync {
         Offloads::NONE
     }
 
+    /// Partial checksums stay as the peer sent them, unless something else is asked for.
+    fn keeps_partial(&self) -> bool {
+        false
+    }
+
     /// A queue was stopped, or is about to be started: the peer may be told. Our side of it stands still meanwhile.
     fn set_queue(&self, receives: bool, index: u16, on: bool) {
         let _peers_need_not_know = (receives, index, on);
@@ -237,7 +242,7 @@ impl Port {
         config: &PortConfig,
         name: Name,
     ) -> Result<Self, PortError> {
-        let settings = Settings::new(config, driver.mac());
+        let settings = Settings::new(config, &*driver);
         let rx = settings.rx.clone();
         let port = Self {
             shared,

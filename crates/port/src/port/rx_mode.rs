@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use vring_net::soft::{Checksum, HashTypes, RssConfig, RxConfig, VlanSet};
 
-use super::{AppliedBy, Port, PortConfig};
+use super::{AppliedBy, Driver, Port, PortConfig};
 use crate::{PortError, RxOffloads};
 
 /// Most addresses of a port, its own among them, and most groups besides.
@@ -28,16 +28,18 @@ bitflags::bitflags! {
 }
 
 /// What the offloads that a port is opened with mean.
-pub(super) fn at_open(config: &PortConfig, mac: [u8; 6]) -> RxConfig {
+pub(super) fn at_open(config: &PortConfig, driver: &dyn Driver) -> RxConfig {
     let asked = config.offloads.rx;
     RxConfig {
-        mac,
+        mac: driver.mac(),
         vlan_filter: asked
             .contains(RxOffloads::VLAN_FILTER)
             .then(|| Box::new(VlanSet::EMPTY)),
         vlan_strip: asked.contains(RxOffloads::VLAN_STRIP),
         checksum: if asked.contains(RxOffloads::CHECKSUM) {
             Checksum::Verify
+        } else if driver.keeps_partial() {
+            Checksum::Off
         } else {
             Checksum::Complete
         },

@@ -12,6 +12,7 @@ use super::Options;
 use super::rings::{Rings, detach, device_address};
 use super::wishes::Wishes;
 use crate::PortError;
+use crate::drivers::agree::acknowledge;
 use crate::drivers::kind::first_base;
 use crate::port::Shared;
 
@@ -138,7 +139,8 @@ fn negotiate(frontend: &mut Frontend, options: &Options) -> Result<Features, Por
         source,
     };
     let offered = Features::from_bits_retain(frontend.get_features().map_err(vhost)?);
-    let mut features = offered & options.wanted;
+    // The control queue is the front end's, and we need none.
+    let mut features = acknowledge(offered, options.wanted, Features::CTRL_VQ);
     if offered.contains(Features::PROTOCOL_FEATURES) {
         let protocol = frontend.get_protocol_features().map_err(vhost)? & PROTOCOL;
         frontend.set_protocol_features(protocol).map_err(vhost)?;
