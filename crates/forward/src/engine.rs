@@ -1,13 +1,15 @@
 //! The engines.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use vring_mem::burst::MAX_BURST;
 use vring_mem::{Burst, Mempool};
 use vring_port::{Owner, PortError, RxQueue, TxQueue};
 
 use crate::ForwardError;
+use crate::lcore::Work;
+use crate::stats::{Counters, add};
 use crate::template::Template;
 
 /// What is done to a burst.
@@ -85,45 +87,6 @@ impl Default for EngineOptions {
     }
 }
 
-/// What a stream has done, as testpmd's forward statistics count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct StreamStats {
-    /// Packets received.
-    pub rx: u64,
-    /// Packets sent.
-    pub tx: u64,
-    /// Packets freed because the transmit queue did not take them.
-    pub dropped: u64,
-}
-
-/// Written by the lcore alone, read by anyone.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub(crate) struct Counters {
-    rx: AtomicU64,
-    tx: AtomicU64,
-    dropped: AtomicU64,
-}
-
-impl Counters {
-    pub(crate) fn read(&self) -> StreamStats {
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        StreamStats {
-            rx: load(&self.rx),
-            tx: load(&self.tx),
-            dropped: load(&self.dropped),
-        }
-    }
-}
-
-#[inline(always)]
-fn add(counter: &AtomicU64, n: usize) {
-    counter.store(
-        counter.load(Ordering::Relaxed) + n as u64,
-        Ordering::Relaxed,
-    );
-}
-
 /// Empty turns after which a thread that is not pinned lets others run.
 const IDLE_TURNS: u32 = 64;
 
@@ -131,6 +94,7 @@ const IDLE_TURNS: u32 = 64;
 #[derive(Debug)]
 pub(crate) struct Run {
     engine: Engine,
+    streams: Vec<Stream>,
     burst: usize,
     limit: u64,
     first_bursts: u32,
@@ -141,7 +105,7 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn new(
         engine: Engine,
-        streams: &[Stream],
+        streams: Vec<Stream>,
         options: &EngineOptions,
     ) -> Result<Self, ForwardError> {
         if !(1..=MAX_BURST).contains(&options.burst) {
@@ -153,7 +117,7 @@ impl Run {
             });
         }
         let (rx, tx) = engine.needs();
-        for stream in streams {
+        for stream in &streams {
             let missing = |what| {
                 Err(ForwardError::Stream {
                     engine: engine.name(),
@@ -185,63 +149,12 @@ impl Run {
         let templates = streams.iter().map(template).collect::<Result<_, _>>()?;
         Ok(Self {
             engine,
+            streams,
             burst: options.burst,
             limit: options.limit.unwrap_or(u64::MAX),
             first_bursts: options.first_bursts,
             templates,
         })
-    }
-
-    /// Polls until it is told to stop, a limit is reached or a port is closed. A thread that shares its processor gives it away when
-    /// there is nothing to do: its peer may be the one that waits for it.
-    pub(crate) fn run(
-        &self,
-        streams: &[Stream],
-        counters: &[Counters],
-        owner: Owner,
-        stop: &AtomicBool,
-        shares: bool,
-    ) {
-        let mut burst = Burst::new(self.burst);
-        let mut left = self.limit;
-        for _ in 0..self.first_bursts {
-            for ((stream, counters), template) in streams.iter().zip(counters).zip(&self.templates)
-            {
-                // A port that was closed shows again in the loop below, which ends then.
-                let _closed = generate(
-                    stream,
-                    template.as_ref(),
-                    counters,
-                    owner,
-                    &mut burst,
-                    self.burst,
-                );
-            }
-        }
-        let mut idle = 0;
-        while left > 0 && !stop.load(Ordering::Relaxed) {
-            let before = left;
-            for ((stream, counters), template) in streams.iter().zip(counters).zip(&self.templates)
-            {
-                match self.turn(stream, template.as_ref(), counters, owner, &mut burst, left) {
-                    Ok(moved) => left = left.saturating_sub(moved as u64),
-                    Err(error) => {
-                        tracing::warn!(%error, "an lcore ends");
-                        return;
-                    }
-                }
-            }
-            idle = if left == before { idle + 1 } else { 0 };
-            if shares && idle >= IDLE_TURNS {
-                idle = 0;
-                std::thread::yield_now();
-            }
-        }
-        for stream in streams {
-            if let Some(tx) = &stream.tx {
-                let _closed = tx.reclaim(owner);
-            }
-        }
     }
 
     /// One burst of one stream; how many packets count towards the limit.
@@ -275,6 +188,59 @@ impl Run {
             }
         }
         Ok(received)
+    }
+}
+
+impl Work for Run {
+    fn streams(&self) -> &[Stream] {
+        &self.streams
+    }
+
+    /// Polls until it is told to stop, a limit is reached or a port is closed. A thread that shares its processor gives it away when
+    /// there is nothing to do: its peer may be the one that waits for it.
+    fn run(self: Box<Self>, counters: &[Counters], owner: Owner, stop: &AtomicBool, shares: bool) {
+        let mut burst = Burst::new(self.burst);
+        let mut left = self.limit;
+        for _ in 0..self.first_bursts {
+            for ((stream, counters), template) in
+                self.streams.iter().zip(counters).zip(&self.templates)
+            {
+                // A port that was closed shows again in the loop below, which ends then.
+                let _closed = generate(
+                    stream,
+                    template.as_ref(),
+                    counters,
+                    owner,
+                    &mut burst,
+                    self.burst,
+                );
+            }
+        }
+        let mut idle = 0;
+        while left > 0 && !stop.load(Ordering::Relaxed) {
+            let before = left;
+            for ((stream, counters), template) in
+                self.streams.iter().zip(counters).zip(&self.templates)
+            {
+                match self.turn(stream, template.as_ref(), counters, owner, &mut burst, left) {
+                    Ok(moved) => left = left.saturating_sub(moved as u64),
+                    Err(error) => {
+                        tracing::warn!(%error, "an lcore ends");
+                        return;
+                    }
+                }
+            }
+            idle = if left == before { idle + 1 } else { 0 };
+            if shares && idle >= IDLE_TURNS {
+                idle = 0;
+                std::thread::yield_now();
+            }
+        }
+        for stream in &self.streams {
+            if let Some(tx) = &stream.tx {
+                let _closed = tx.reclaim(owner);
+            }
+        }
     }
 }
 

@@ -37,6 +37,14 @@ pub enum ForwardError {
         /// Of the transmit queue.
         tx: String,
     },
+    /// The two addresses of a generated packet are of different versions.
+    #[error("expected two addresses of one version of IP, got {src} and {dst}")]
+    Addresses {
+        /// Source.
+        src: std::net::IpAddr,
+        /// Destination.
+        dst: std::net::IpAddr,
+    },
     /// An option is out of range.
     #[error("expected {what} from {min} to {max}, got {got}")]
     Range {
@@ -66,6 +74,7 @@ impl ForwardError {
             Self::Cpu { .. } => "ERR_VRING_CPU",
             Self::Stream { .. } => "ERR_VRING_STREAM",
             Self::Mempools { .. } => "ERR_VRING_WRONG_MEMPOOL",
+            Self::Addresses { .. } => "ERR_VRING_INVALID_ARGUMENT",
             Self::Range { .. } => "ERR_VRING_OUT_OF_RANGE",
             Self::Port(source) => source.code(),
             Self::Thread(_) => "ERR_VRING_SYSTEM",

@@ -10,8 +10,20 @@ use rustix::thread::CpuSet;
 
 use vring_port::{Owner, PortError, Queue, RxPath, Ticket, TxPath};
 
-use crate::engine::{Counters, Run};
-use crate::{Engine, EngineOptions, ForwardError, Stream, StreamStats};
+use crate::engine::Run;
+use crate::stats::Counters;
+use crate::traffic::FrameSpec;
+use crate::{Engine, EngineOptions, ForwardError, Stream, StreamStats, Traffic};
+
+/// What an lcore does: an engine, or a part of a traffic run.
+pub(crate) trait Work: Send {
+    /// The queues that it uses.
+    fn streams(&self) -> &[Stream];
+
+    /// Polls until it is told to stop, is through, or a port is closed. There are counters for each stream; `owner` has the queues. A
+    /// thread that `shares` its processor gives it away when there is nothing to do.
+    fn run(self: Box<Self>, counters: &[Counters], owner: Owner, stop: &AtomicBool, shares: bool);
+}
 
 /// See the module. It has one thread while it runs, none while it is stopped. Dropped, it stops.
 #[derive(Debug)]
@@ -77,6 +89,23 @@ impl Lcore {
         streams: Vec<Stream>,
         options: &EngineOptions,
     ) -> Result<(), ForwardError> {
+        self.launch(Box::new(Run::new(engine, streams, options)?))
+    }
+
+    /// Sends on the streams that have a `spec`, and checks what comes on those that have a receive queue: see [`Traffic`]. It ends when all
+    /// is sent, or, if it checks, when it is stopped.
+    ///
+    /// # Errors
+    /// As [`Lcore::start`].
+    pub fn start_traffic(
+        &self,
+        traffic: &Arc<Traffic>,
+        streams: Vec<(Stream, Option<FrameSpec>)>,
+    ) -> Result<(), ForwardError> {
+        self.launch(Box::new(traffic.work(streams)?))
+    }
+
+    fn launch(&self, work: Box<dyn Work>) -> Result<(), ForwardError> {
         let mut job = self.lock();
         if job.running.load(Ordering::Acquire) {
             return Err(ForwardError::Running {
@@ -84,7 +113,7 @@ impl Lcore {
             });
         }
         join(&mut job);
-        let run = Run::new(engine, &streams, options)?;
+        let streams = work.streams().to_vec();
         let tickets = reserve(&streams)?;
         let _empty = rustix::io::read(&self.done, &mut [0; 8]);
         let counters: Arc<[Counters]> = streams.iter().map(|_| Counters::default()).collect();
@@ -95,12 +124,7 @@ impl Lcore {
         let done = self.done.try_clone().map_err(ForwardError::Thread)?;
         let thread = std::thread::Builder::new().name(self.name.clone()).spawn({
             let cpu = self.cpu;
-            let (streams, counters, stop, running) = (
-                streams.clone(),
-                counters.clone(),
-                stop.clone(),
-                running.clone(),
-            );
+            let (counters, stop, running) = (counters.clone(), stop.clone(), running.clone());
             move || {
                 let owner = Owner::new();
                 let finish = Finish {
@@ -113,7 +137,7 @@ impl Lcore {
                     pin(cpu);
                 }
                 match take(tickets, owner) {
-                    Ok(()) => run.run(&streams, &counters, owner, &stop, cpu.is_none()),
+                    Ok(()) => work.run(&counters, owner, &stop, cpu.is_none()),
                     Err(error) => tracing::warn!(%error, "an lcore ends before it began"),
                 }
                 drop(finish);

@@ -6,8 +6,12 @@
 mod engine;
 mod error;
 mod lcore;
+mod stats;
 mod template;
+pub mod traffic;
 
-pub use engine::{Engine, EngineOptions, Stream, StreamStats};
+pub use engine::{Engine, EngineOptions, Stream};
 pub use error::ForwardError;
 pub use lcore::Lcore;
+pub use stats::StreamStats;
+pub use traffic::Traffic;
