@@ -135,6 +135,8 @@ export declare class QueueHandle {
   stats(): QueueCounters
   /** Counts from zero again. */
   resetStats(): void
+  /** Counts packets by size and kind of address from now on, or no longer. */
+  countKinds(on: boolean): void
   /** Gives it to a token, whose number this is. */
   handOver(): number
 }
@@ -219,6 +221,9 @@ export interface DriverFacts {
 
 /** All drivers with their arguments. */
 export declare function driverTable(): Array<DriverFacts>
+
+/** The names of all drops. */
+export declare function dropNames(): Array<string>
 
 /** An engine and how it runs. What is left out has the value of the Rust default. */
 export interface EngineRequest {
@@ -320,6 +325,9 @@ export interface OffloadFacts {
 /** Opens a device. Settles with the port, or with why not. */
 export declare function openPort(request: string | DeviceRequest, pool: MempoolHandle, config: PortRequest): Promise<PortHandle | Failure>
 
+/** The names of what packets are counted by: sizes and kinds of addresses. */
+export declare function packetKinds(): Array<string>
+
 /** Takes a device string apart. */
 export declare function parseDevice(text: string): DeviceFacts
 
@@ -372,6 +380,8 @@ export interface QueueCounters {
   notifications: number
   /** Drops by name. */
   drops: Array<[string, number]>
+  /** Packets by size and kind of address, in the order of `packetKinds`. */
+  kinds: Array<number>
 }
 
 /** What a queue is now. */

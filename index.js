@@ -773,7 +773,7 @@ if (
   }
 }
 
-const { LcoreHandle, MempoolHandle, PortHandle, QueueHandle, Waiter, adoptQueue, burstFunctions, closeBurst, createLcore, createMempool, detach, driverTable, freePortName, openPort, parseDevice, pinThread, version } = nativeBinding
+const { LcoreHandle, MempoolHandle, PortHandle, QueueHandle, Waiter, adoptQueue, burstFunctions, closeBurst, createLcore, createMempool, detach, driverTable, dropNames, freePortName, openPort, packetKinds, parseDevice, pinThread, version } = nativeBinding
 export { LcoreHandle }
 export { MempoolHandle }
 export { PortHandle }
@@ -786,8 +786,10 @@ export { createLcore }
 export { createMempool }
 export { detach }
 export { driverTable }
+export { dropNames }
 export { freePortName }
 export { openPort }
+export { packetKinds }
 export { parseDevice }
 export { pinThread }
 export { version }

@@ -16,6 +16,7 @@ import {
   type TxOffload,
 } from './rxmode.ts'
 import { portStats, type PortStats } from './stats.ts'
+import { xstatsOf } from './xstats.ts'
 
 /** How a port is opened, whatever its driver. */
 export interface QueueConfig {
@@ -127,6 +128,7 @@ export class Port extends EventEmitter<PortEvents> implements AsyncDisposable {
   readonly txQueues: readonly TxQueue[]
   readonly #handle: PortHandle
   readonly #waiter: Waiter
+  #countsKinds = false
   #closing: Promise<void> | undefined
   #closed = false
   #waiting = 0
@@ -262,6 +264,29 @@ export class Port extends EventEmitter<PortEvents> implements AsyncDisposable {
     const rx = this.rxQueues.map((queue) => handleOfQueue(queue).stats())
     const tx = this.txQueues.map((queue) => handleOfQueue(queue).stats())
     return portStats(rx, tx)
+  }
+
+  /**
+   * The counters now under DPDK's names for them, in DPDK's order: `rx_good_packets`, `rx_q0_good_packets`, … Sizes and kinds of addresses
+   * (`rx_q0_size_64_packets`, `rx_q0_broadcast_packets`) are among them while {@link countKinds} asks for them, and every drop has its name in
+   * each queue. Which names there are depends on nothing else.
+   */
+  xstats(): ReadonlyMap<string, number> {
+    return xstatsOf({ driver: this.driver, byKind: this.#countsKinds }, this.stats())
+  }
+
+  /** Whether packets are counted by size and by kind of address; at first not. */
+  get countsKinds(): boolean {
+    return this.#countsKinds
+  }
+
+  /**
+   * Counts packets by size and by kind of address from now on, or no longer: {@link QueueStats.kinds}. It costs a look at the first bytes of each
+   * packet, which plain forwarding does without.
+   */
+  countKinds(on = true): void {
+    for (const queue of [...this.rxQueues, ...this.txQueues]) handleOfQueue(queue).countKinds(on)
+    this.#countsKinds = on
   }
 
   /** Counts from zero again, whoever polls the queues meanwhile. */

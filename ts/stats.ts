@@ -1,5 +1,6 @@
 /** Statistics of ports and queues. */
 import type { QueueCounters } from '../index.js'
+import { native } from './binding.ts'
 
 /** Packets dropped, by name; only names that happened. The names are explained in docs/ports.md. */
 export type Drops = Readonly<Record<string, number>>
@@ -16,6 +17,11 @@ export interface QueueStats {
   readonly notifications: number
   /** Packets dropped, by name. */
   readonly drops: Drops
+  /**
+   * Packets received, or taken to be sent, by size (`undersize`, `size_64` to `size_1519_max`) and by where they go (`multicast`, `broadcast`):
+   * counted while {@link Port.countKinds} asks for it.
+   */
+  readonly kinds: Readonly<Record<string, number>>
 }
 
 /** What a port counted since the last reset: a snapshot, which does not change any more. */
@@ -50,10 +56,16 @@ export interface PortStats {
   readonly tx: readonly QueueStats[]
 }
 
-const queueStats = ({ drops, ...counters }: QueueCounters): QueueStats => ({
-  ...counters,
-  drops: Object.fromEntries(drops),
-})
+let kindNames: readonly string[] | undefined
+
+function queueStats({ drops, kinds, ...counters }: QueueCounters): QueueStats {
+  const names = (kindNames ??= native.packetKinds())
+  return {
+    ...counters,
+    drops: Object.fromEntries(drops),
+    kinds: Object.fromEntries(names.map((name, i) => [name, kinds[i] ?? 0])),
+  }
+}
 
 const sum = (numbers: readonly number[]): number => numbers.reduce((total, n) => total + n, 0)
 
@@ -68,23 +80,25 @@ function addDrops(queues: readonly QueueStats[]): Drops {
 /** Drops that are no errors, or are counted apart: of packets that were received, or sent, all the same, and of those that nobody wanted. */
 const COUNTED: ReadonlySet<string> = new Set(['rx_missed', 'rx_unhandled', 'rx_filtered', 'tx_unconfirmed'])
 
+/** Packets among the drops of some queues that are errors. */
+export const errorsAmong = (queues: readonly QueueStats[]): number =>
+  sum(Object.entries(addDrops(queues)).map(([name, count]) => (COUNTED.has(name) ? 0 : count)))
+
 /** Adds the queues of a port up. */
 export function portStats(
   rxCounters: readonly QueueCounters[],
   txCounters: readonly QueueCounters[],
 ): PortStats {
   const [rx, tx] = [rxCounters.map(queueStats), txCounters.map(queueStats)]
-  const errors = (queues: readonly QueueStats[]): number =>
-    sum(Object.entries(addDrops(queues)).map(([name, count]) => (COUNTED.has(name) ? 0 : count)))
   return {
     rxPackets: sum(rx.map((queue) => queue.packets)),
     rxBytes: sum(rx.map((queue) => queue.bytes)),
     rxMissed: sum(rx.map(({ drops }) => drops.rx_missed ?? 0)),
-    rxErrors: errors(rx),
+    rxErrors: errorsAmong(rx),
     rxNombuf: sum(rx.map((queue) => queue.nombuf)),
     txPackets: sum(tx.map((queue) => queue.packets)),
     txBytes: sum(tx.map((queue) => queue.bytes)),
-    txErrors: errors(tx),
+    txErrors: errorsAmong(tx),
     drops: addDrops([...rx, ...tx]),
     rx,
     tx,

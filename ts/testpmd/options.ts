@@ -35,6 +35,10 @@ export interface AppOptions {
   /** Whether a link change is printed. */
   readonly linkEvents: boolean
   readonly linkCheck: boolean
+  /** Extended statistics that `show port stats` shows too. */
+  readonly displayXstats: readonly string[]
+  /** Packets are counted by size and by kind of address. */
+  readonly xstatsSizes: boolean
   readonly help: boolean
   /** What testpmd prints about its options, in their order, on standard output. */
   readonly selected: readonly string[]
@@ -66,7 +70,14 @@ const IDLE: ReadonlyMap<string, string> = new Map([
   ['no-mlockall', 'packet buffers are not locked'],
   ['no-rmv-interrupt', 'virtual devices are not unplugged'],
 ])
-const FLAGS = ['tx-first', 'no-flush-rx', 'no-lsc-interrupt', 'disable-link-check', ...IDLE.keys()]
+const FLAGS = [
+  'tx-first',
+  'no-flush-rx',
+  'no-lsc-interrupt',
+  'disable-link-check',
+  'xstats-sizes',
+  ...IDLE.keys(),
+]
 const VALUES = [
   ...[
     'forward-mode',
@@ -80,7 +91,7 @@ const VALUES = [
     'txpkts',
     'total-num-mbufs',
   ],
-  ...['mbuf-size', 'stats-period', 'port-topology', 'max-pkt-len', 'script'],
+  ...['mbuf-size', 'stats-period', 'port-topology', 'max-pkt-len', 'script', 'display-xstats'],
 ]
 
 /** Every option of testpmd that is known here. */
@@ -221,6 +232,17 @@ function readCounts(
   }
 }
 
+function readDisplayXstats(text: string | undefined): readonly string[] {
+  if (text === undefined) return []
+  const names = text.split(',').filter((name) => name !== '')
+  if (names.length === 0)
+    throw new UsageError('display-xstats: expected names of counters, with commas between')
+  return names
+}
+
+/** Whether the counter is one of those that cost a look at each packet. */
+const isKind = (name: string): boolean => /_(size_\w+|undersize|multicast|broadcast)_packets$/.test(name)
+
 function selectedLines(reader: Reader): string[] {
   const lines: string[] = []
   if (reader.has('interactive')) lines.push('Interactive-mode selected')
@@ -238,6 +260,7 @@ export function parseApp(argv: readonly string[], machine: Machine): AppOptions 
   if (interactive && txFirst) throw new UsageError('--tx-first cannot be used on interactive mode.')
   const sizes = readSizes(reader)
   const warnings: string[] = []
+  const displayXstats = readDisplayXstats(reader.last('display-xstats'))
   if (txFirst && !reader.has('no-lsc-interrupt')) {
     warnings.push('Warning: lsc_interrupt needs to be off when using tx_first. Disabling.')
   }
@@ -258,6 +281,8 @@ export function parseApp(argv: readonly string[], machine: Machine): AppOptions 
     flushRx: !reader.has('no-flush-rx'),
     linkEvents: !reader.has('no-lsc-interrupt') && !txFirst,
     linkCheck: !reader.has('disable-link-check'),
+    displayXstats,
+    xstatsSizes: reader.has('xstats-sizes') || displayXstats.some(isKind),
     help: reader.has('help'),
     selected: selectedLines(reader),
     warnings,

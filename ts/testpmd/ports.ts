@@ -75,6 +75,7 @@ export async function openPorts(
     try {
       const port = await Port.open(vdev, queueConfig(mempool, options))
       ports.push(port)
+      port.countKinds(options.xstatsSizes)
       rememberDevargs(port, vdev)
       await connect(port, output)
       watch(port, options, output)

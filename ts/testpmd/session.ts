@@ -8,7 +8,15 @@ import { type Mode, receives } from './modes.ts'
 import type { AppOptions } from './options.ts'
 import type { Output } from './output.ts'
 import { type ForwardingConfig, peerMac, type PortQueues, type TransferConfig } from './print/config.ts'
-import { type ForwardCount, ratesBetween, type Rates, type Sample, type StreamCount } from './print/stats.ts'
+import {
+  type ForwardCount,
+  rateOf,
+  type Rates,
+  ratesBetween,
+  type Sample,
+  type StreamCount,
+} from './print/stats.ts'
+import type { ShownXstat } from './print/xstats.ts'
 import type { Moved, ScriptRunner } from './script/runner.ts'
 import { type CorePlan, planCores, planStreams, type StreamPlan } from './topology.ts'
 
@@ -33,6 +41,7 @@ export interface Settings {
   burst: number
   txpkts: readonly number[]
   nbCores: number
+  hideZeroXstats: boolean
 }
 
 interface Run {
@@ -50,6 +59,13 @@ export interface ForwardReport {
   readonly ports: ReadonlyMap<number, ForwardCount>
 }
 
+/** What `show port stats` shows of a port. */
+export interface PortSample {
+  readonly stats: PortStats
+  readonly rates: Rates
+  readonly chosen: readonly ShownXstat[]
+}
+
 const NOTHING: Moved = { rx: 0, tx: 0, dropped: 0 }
 
 /** See the file's first line. Forwarding is started and stopped here, and at one place only. */
@@ -61,12 +77,12 @@ export class Session {
   private stopping: Promise<ForwardReport> | undefined
   private open: readonly Port[]
   private queues: { readonly rx: number; readonly tx: number }
-  private readonly samples = new Map<number, Sample>()
+  private readonly samples = new Map<number, Sample & { readonly xstats: ReadonlyMap<string, number> }>()
 
   constructor(parts: SessionParts) {
     this.parts = parts
     const { mode, burst, txpkts, nbCores } = parts.options
-    this.settings = { mode, burst, txpkts, nbCores }
+    this.settings = { mode, burst, txpkts, nbCores, hideZeroXstats: false }
     this.engines = new EngineRunner(parts.lcores)
     this.open = parts.ports
     this.queues = { rx: parts.options.rxq, tx: parts.options.txq }
@@ -228,13 +244,20 @@ export class Session {
     if (this.run !== undefined) this.run.before[at] = port.stats()
   }
 
-  /** A port's statistics, and its rates since they were read here before. */
-  sample(port: Port): { readonly stats: PortStats; readonly rates: Rates } {
+  /** A port's statistics, those that `--display-xstats` chose, and how fast they have grown since they were read here before. */
+  sample(port: Port): PortSample {
     const stats = port.stats()
-    const now = { at: process.hrtime.bigint(), stats }
-    const rates = ratesBetween(this.samples.get(port.id), now)
+    const xstats = this.parts.options.displayXstats.length > 0 ? port.xstats() : new Map<string, number>()
+    const now = { at: process.hrtime.bigint(), stats, xstats }
+    const before = this.samples.get(port.id)
     this.samples.set(port.id, now)
-    return { stats, rates }
+    const chosen = this.parts.options.displayXstats.flatMap((name): ShownXstat[] => {
+      const value = xstats.get(name)
+      if (value === undefined) return []
+      const seconds = before === undefined ? 0 : Number(now.at - before.at) / 1e9
+      return [{ name, value, rate: rateOf(before?.xstats.get(name), value, seconds) }]
+    })
+    return { stats, rates: ratesBetween(before, now), chosen }
   }
 
   /** Ends the forwarding threads. Forwarding must have stopped. */

@@ -34,6 +34,8 @@ testpmd options:
   --mbuf-size=N                  bytes of a buffer, 128 bytes of headroom included (default 2176)
   --max-pkt-len=N                longest frame, 64 to 65535
   --stats-period=SECONDS         show statistics regularly (without the prompt)
+  --display-xstats=NAME[,...]    counters that \`show port stats\` shows too
+  --xstats-sizes                 count packets by size and kind of address in \`show port xstats\`
   --no-flush-rx                  keep what arrived before forwarding starts
   --no-lsc-interrupt             do not report link changes; check links at start instead
   --disable-link-check           do not check links at start

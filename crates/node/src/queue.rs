@@ -9,7 +9,8 @@ use napi_derive::napi;
 use vring_mem::Mempool;
 use vring_net::DropReason;
 use vring_port::{
-    DescStatus, Halt, Owner, PortError, QueueStats, RxPath, RxQueue, Ticket, TxPath, TxQueue,
+    DescStatus, Halt, KIND_NAMES, Owner, PortError, QueueStats, RxPath, RxQueue, Ticket, TxPath,
+    TxQueue,
 };
 
 use crate::error::{Error, Result, coded, failure};
@@ -202,6 +203,20 @@ pub struct QueueCounters {
     pub notifications: f64,
     /// Drops by name.
     pub drops: Vec<(String, f64)>,
+    /// Packets by size and kind of address, in the order of `packetKinds`.
+    pub kinds: Vec<f64>,
+}
+
+/// The names of what packets are counted by: sizes and kinds of addresses.
+#[napi(catch_unwind)]
+pub fn packet_kinds() -> Vec<&'static str> {
+    KIND_NAMES.to_vec()
+}
+
+/// The names of all drops.
+#[napi(catch_unwind)]
+pub fn drop_names() -> Vec<&'static str> {
+    DropReason::ALL.map(DropReason::name).to_vec()
 }
 
 /// What a queue is now.
@@ -382,6 +397,7 @@ impl QueueHandle {
             nombuf: stats.nombuf as f64,
             notifications: stats.notifications as f64,
             drops,
+            kinds: stats.kinds.map(|n| n as f64).to_vec(),
         }
     }
 
@@ -389,6 +405,12 @@ impl QueueHandle {
     #[napi(catch_unwind)]
     pub fn reset_stats(&self) {
         either!(&self.queue, queue => queue.reset_stats());
+    }
+
+    /// Counts packets by size and kind of address from now on, or no longer.
+    #[napi(catch_unwind)]
+    pub fn count_kinds(&self, on: bool) {
+        either!(&self.queue, queue => queue.count_kinds(on));
     }
 
     /// Gives it to a token, whose number this is.

@@ -21,6 +21,6 @@ pub use offload::{OffloadInfo, Offloads, RxOffloads, TxOffloads};
 pub use owner::{Owner, Ticket};
 pub use port::{AppliedBy, MAX_ADDRESSES, MAX_MTU, MIN_MTU, Port, PortConfig, PortInfo, RxParts};
 pub use queue::{
-    DescStatus, Halt, Mode, Path, Queue, QueueInfo, QueueStats, RxPath, RxQueue, Side, TxPath,
-    TxQueue,
+    DescStatus, Halt, KIND_NAMES, KINDS, Mode, Path, Queue, QueueInfo, QueueStats, RxPath, RxQueue,
+    Side, TxPath, TxQueue,
 };

@@ -8,6 +8,7 @@ import { QUEUE_COMMANDS } from './queue.ts'
 import { RECEIVE_COMMANDS } from './receive.ts'
 import { setCommands } from './set.ts'
 import { SHOW_COMMANDS } from './show.ts'
+import { XSTATS_COMMANDS } from './xstats.ts'
 
 /** The commands of a session. */
 export function commandsFor(hasScript: boolean): readonly Command[] {
@@ -15,6 +16,7 @@ export function commandsFor(hasScript: boolean): readonly Command[] {
     ...FORWARD_COMMANDS,
     ...PORT_COMMANDS,
     ...SHOW_COMMANDS,
+    ...XSTATS_COMMANDS,
     ...QUEUE_COMMANDS,
     ...setCommands(hasScript),
     ...RECEIVE_COMMANDS,

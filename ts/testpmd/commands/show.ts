@@ -4,6 +4,7 @@ import { factsOf } from '../facts.ts'
 import { coreList, forwardingConfig, transferConfig, txpktsConfig } from '../print/config.ts'
 import { portInfo, summaryHeader, summaryRow } from '../print/info.ts'
 import { nicStats } from '../print/stats.ts'
+import { chosenXstats } from '../print/xstats.ts'
 import type { Command, Scene } from './grammar.ts'
 import { onShownPort } from './which.ts'
 
@@ -13,8 +14,8 @@ export function showStats(
   ports: readonly Port[],
 ): void {
   for (const port of ports) {
-    const { stats, rates } = session.sample(port)
-    output.out(nicStats(port.id, stats, rates))
+    const { stats, rates, chosen } = session.sample(port)
+    output.out(nicStats(port.id, stats, rates, chosenXstats(chosen)))
   }
 }
 

@@ -20,14 +20,17 @@ export interface Sample {
   readonly stats: Pick<PortStats, 'rxPackets' | 'txPackets' | 'rxBytes' | 'txBytes'>
 }
 
+/** How much a counter grows in a second, of which `seconds` have passed. Nothing before, or cleared in between: zero. */
+export function rateOf(before: number | undefined, now: number, seconds: number, factor = 1): number {
+  if (before === undefined || seconds <= 0 || now <= before) return 0
+  return Math.floor(((now - before) * factor) / seconds)
+}
+
 /** The rates between two samples. Nothing before: zero; a counter that was cleared in between: zero. */
 export function ratesBetween(before: Sample | undefined, now: Sample): Rates {
   const seconds = before === undefined ? 0 : Number(now.at - before.at) / 1e9
-  const rate = (name: keyof Sample['stats'], factor: number): number => {
-    if (before === undefined || seconds <= 0) return 0
-    const grown = now.stats[name] - before.stats[name]
-    return grown <= 0 ? 0 : Math.floor((grown * factor) / seconds)
-  }
+  const rate = (name: keyof Sample['stats'], factor: number): number =>
+    rateOf(before?.stats[name], now.stats[name], seconds, factor)
   return {
     rxPps: rate('rxPackets', 1),
     txPps: rate('txPackets', 1),
@@ -37,7 +40,7 @@ export function ratesBetween(before: Sample | undefined, now: Sample): Rates {
 }
 
 /** `show port stats N`: one port's block. */
-export function nicStats(id: number, stats: PortStats, rates: Rates): string {
+export function nicStats(id: number, stats: PortStats, rates: Rates, chosen: readonly string[] = []): string {
   const { rxPackets, rxMissed, rxBytes, rxErrors, rxNombuf, txPackets, txErrors, txBytes } = stats
   return [
     '',
@@ -50,6 +53,7 @@ export function nicStats(id: number, stats: PortStats, rates: Rates): string {
     '  Throughput (since last show)',
     `  Rx-pps: ${right(rates.rxPps, 12)}          Rx-bps: ${right(rates.rxBps, 12)}`,
     `  Tx-pps: ${right(rates.txPps, 12)}          Tx-bps: ${right(rates.txBps, 12)}`,
+    ...chosen,
     `  ${'#'.repeat(76)}`,
     '',
   ].join('\n')

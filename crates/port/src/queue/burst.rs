@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use vring_mem::Burst;
+use vring_mem::{Burst, Mempool};
 use vring_net::soft::RxConfig;
 use vring_net::{Counters, Tally};
 use vring_ring::RingFault;
@@ -19,7 +19,13 @@ impl<P: Side + ?Sized> Queue<P> {
         &self,
         who: Owner,
         burst: &mut Burst,
-        f: impl FnOnce(&mut P::Soft, &mut P, &mut Burst, &Counters) -> Result<Tally, RingFault>,
+        f: impl FnOnce(
+            &mut P::Soft,
+            &mut P,
+            &Mempool,
+            &mut Burst,
+            &Counters,
+        ) -> Result<Tally, RingFault>,
     ) -> Result<usize, PortError> {
         if self.owner.load(Ordering::Relaxed) != who.number() {
             self.claim(who)?;
@@ -32,7 +38,7 @@ impl<P: Side + ?Sized> Queue<P> {
         let Some(path) = slot.path.as_deref_mut() else {
             return self.idle();
         };
-        match f(&mut slot.soft, path, burst, &self.counters) {
+        match f(&mut slot.soft, path, &self.pool, burst, &self.counters) {
             Ok(tally) => {
                 self.count(&tally, slot);
                 Ok(tally.packets + tally.refused)
@@ -95,8 +101,8 @@ impl RxQueue {
     /// [`PortError::QueueBusy`], [`PortError::Closed`].
     #[inline]
     pub fn burst(&self, who: Owner, burst: &mut Burst) -> Result<usize, PortError> {
-        self.run(who, burst, |soft, path, burst, counters| {
-            soft.rx(path, burst, counters)
+        self.run(who, burst, |soft, path, pool, burst, counters| {
+            soft.rx(path, pool, burst, counters)
         })
     }
 
@@ -155,8 +161,8 @@ impl TxQueue {
     #[inline]
     pub fn burst(&self, who: Owner, burst: &mut Burst) -> Result<usize, PortError> {
         let before = burst.len();
-        self.run(who, burst, |soft, path, burst, counters| {
-            soft.tx(path, burst, counters)
+        self.run(who, burst, |soft, path, pool, burst, counters| {
+            soft.tx(path, pool, burst, counters)
         })?;
         // A packet that is cut is taken once and counts as its pieces.
         Ok(before.saturating_sub(burst.len()))

@@ -1,6 +1,7 @@
 //! A port's queues: one thread at a time, one virtual call a burst.
 
 mod burst;
+mod kinds;
 mod path;
 mod soft;
 mod stats;
@@ -18,6 +19,8 @@ use crate::lock::PollLock;
 use crate::owner::{NOBODY, Owner, Ticket};
 use crate::{EventQueue, PortError};
 
+use kinds::Kinds;
+pub use kinds::{KIND_NAMES, KINDS};
 pub use path::{DescStatus, Mode, Path, RxPath, TxPath};
 pub use soft::Side;
 use soft::Soft;
@@ -87,6 +90,7 @@ pub struct Queue<P: Side + ?Sized> {
     closed: AtomicBool,
     slot: PollLock<Slot<P>>,
     counters: Counters,
+    kinds: Arc<Kinds>,
     start: Mutex<QueueStats>,
     wake: Wake,
     events: Weak<EventQueue>,
@@ -126,6 +130,7 @@ impl<P: Side + ?Sized> Queue<P> {
                 soft: Soft::new(pool),
             }),
             counters: Counters::default(),
+            kinds: Arc::default(),
             start: Mutex::default(),
             wake: Wake::new()?,
             events: Arc::downgrade(events),
@@ -204,13 +209,23 @@ impl<P: Side + ?Sized> Queue<P> {
     #[must_use]
     pub fn stats(&self) -> QueueStats {
         let start = self.start.lock().unwrap_or_else(PoisonError::into_inner);
-        QueueStats::read(&self.counters).since(&start)
+        self.read().since(&start)
+    }
+
+    fn read(&self) -> QueueStats {
+        QueueStats::read(&self.counters, &self.kinds)
+    }
+
+    /// Counts packets by size and by kind of address from now on, or no longer: [`QueueStats::kinds`]. It costs a look at the first bytes of
+    /// each packet.
+    pub fn count_kinds(&self, on: bool) {
+        let kinds = on.then(|| self.kinds.clone());
+        self.slot.lock().soft.count_kinds(kinds);
     }
 
     /// Counts from zero again. The counters themselves run on, so that nobody but the queue's user writes them.
     pub fn reset_stats(&self) {
-        *self.start.lock().unwrap_or_else(PoisonError::into_inner) =
-            QueueStats::read(&self.counters);
+        *self.start.lock().unwrap_or_else(PoisonError::into_inner) = self.read();
     }
 
     /// Counts packets that the queue's user dropped. Only for the one that has the queue.

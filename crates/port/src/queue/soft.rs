@@ -8,6 +8,7 @@ use vring_net::soft::{Lower, RxConfig, SoftRx, SoftTx};
 use vring_net::{Counters, Tally};
 use vring_ring::RingFault;
 
+use super::kinds::{Kinds, Seen};
 use super::{Path, RxPath, TxPath};
 
 /// A direction: what software can do for its queues.
@@ -32,6 +33,8 @@ pub trait Soft<P: ?Sized>: Send {
     fn attached(&mut self, path: &P);
     /// The queue has no path any more: what waited for it is given back.
     fn detached(&mut self, counters: &Counters);
+    /// Packets are counted there by size and kind from now on, or no longer.
+    fn count_kinds(&mut self, kinds: Option<Arc<Kinds>>);
 }
 
 /// Behind a receive path.
@@ -40,6 +43,8 @@ pub struct Behind {
     soft: SoftRx,
     /// What the path's packets may have.
     gives: u32,
+    /// Where they are counted by size and kind.
+    kinds: Option<Arc<Kinds>>,
     /// There is something to do for them.
     works: bool,
 }
@@ -49,23 +54,34 @@ impl Soft<dyn RxPath> for Behind {
         Self {
             soft: SoftRx::new(pool.clone(), &RxConfig::default()),
             gives: 0,
+            kinds: None,
             works: false,
         }
     }
 
     fn attached(&mut self, path: &dyn RxPath) {
         self.gives = path.gives();
-        self.works = !self.soft.is_idle(self.gives);
+        self.settle();
     }
 
     fn detached(&mut self, _counters: &Counters) {}
+
+    fn count_kinds(&mut self, kinds: Option<Arc<Kinds>>) {
+        self.kinds = kinds;
+        self.settle();
+    }
 }
 
 impl Behind {
     /// What is to be done from now on.
     pub(super) fn configure(&mut self, pool: &Arc<Mempool>, config: &RxConfig) {
         self.soft = SoftRx::new(pool.clone(), config);
-        self.works = !self.soft.is_idle(self.gives);
+        self.settle();
+    }
+
+    /// One flag for all that is seldom: the usual burst is looked at by its path alone.
+    fn settle(&mut self) {
+        self.works = self.kinds.is_some() || !self.soft.is_idle(self.gives);
     }
 
     /// Receives, and counts what is left when software has looked.
@@ -73,19 +89,21 @@ impl Behind {
     pub(super) fn rx(
         &mut self,
         path: &mut dyn RxPath,
+        pool: &Mempool,
         burst: &mut Burst,
         counters: &Counters,
     ) -> Result<Tally, RingFault> {
         if !self.works {
             return path.rx(burst, counters);
         }
-        self.rx_and_work(path, burst, counters)
+        self.rx_and_work(path, pool, burst, counters)
     }
 
     #[inline(never)]
     fn rx_and_work(
         &mut self,
         path: &mut dyn RxPath,
+        pool: &Mempool,
         burst: &mut Burst,
         counters: &Counters,
     ) -> Result<Tally, RingFault> {
@@ -94,6 +112,9 @@ impl Behind {
         let filtered = self.soft.run(burst, first, counters);
         tally.packets -= filtered.packets;
         tally.bytes -= filtered.bytes;
+        if let Some(kinds) = &self.kinds {
+            kinds.count(pool, burst, first);
+        }
         Ok(tally)
     }
 }
@@ -104,6 +125,8 @@ pub struct Before {
     soft: SoftTx,
     /// What the path does itself.
     takes: u32,
+    /// Where packets are counted by size and kind.
+    kinds: Option<Arc<Kinds>>,
 }
 
 impl Soft<dyn TxPath> for Before {
@@ -111,6 +134,7 @@ impl Soft<dyn TxPath> for Before {
         Self {
             soft: SoftTx::new(pool.clone()),
             takes: flags::META,
+            kinds: None,
         }
     }
 
@@ -121,6 +145,10 @@ impl Soft<dyn TxPath> for Before {
     fn detached(&mut self, counters: &Counters) {
         self.soft.abandon(counters);
     }
+
+    fn count_kinds(&mut self, kinds: Option<Arc<Kinds>>) {
+        self.kinds = kinds;
+    }
 }
 
 impl Before {
@@ -129,12 +157,13 @@ impl Before {
     pub(super) fn tx(
         &mut self,
         path: &mut dyn TxPath,
+        pool: &Mempool,
         burst: &mut Burst,
         counters: &Counters,
     ) -> Result<Tally, RingFault> {
         let all = burst.packets().2.iter().fold(0, |all, flags| all | flags);
-        if SoftTx::needs(all, self.takes) || !self.soft.is_empty() {
-            return self.prepare_and_tx(path, burst, counters);
+        if SoftTx::needs(all, self.takes) || !self.soft.is_empty() || self.kinds.is_some() {
+            return self.prepare_and_tx(path, pool, burst, counters);
         }
         path.tx(burst, counters)
     }
@@ -143,10 +172,17 @@ impl Before {
     fn prepare_and_tx(
         &mut self,
         path: &mut dyn TxPath,
+        pool: &Mempool,
         burst: &mut Burst,
         counters: &Counters,
     ) -> Result<Tally, RingFault> {
-        self.soft.tx(&mut Through(path), burst, counters)
+        let Some(kinds) = &self.kinds else {
+            return self.soft.tx(&mut Through(path), burst, counters);
+        };
+        let (seen, before) = (Seen::look(pool, burst), burst.len());
+        let result = self.soft.tx(&mut Through(path), burst, counters);
+        kinds.count_taken(&seen, before - burst.len());
+        result
     }
 
     /// Sends what waits, and gives back buffers of packets that are through.

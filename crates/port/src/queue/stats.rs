@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use vring_net::{Counters, DropReason};
 
+use super::kinds::{KINDS, Kinds};
+
 /// A snapshot of a queue's counters, since the last reset.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct QueueStats {
@@ -17,10 +19,13 @@ pub struct QueueStats {
     pub notifications: u64,
     /// Drops by name; only those that happened.
     pub drops: BTreeMap<&'static str, u64>,
+    /// Packets received, or taken to be sent, by size and by kind of address, in the order of [`KIND_NAMES`](super::KIND_NAMES): while that was
+    /// asked for.
+    pub kinds: [u64; KINDS],
 }
 
 impl QueueStats {
-    pub(super) fn read(counters: &Counters) -> Self {
+    pub(super) fn read(counters: &Counters, kinds: &Kinds) -> Self {
         let drops = DropReason::ALL
             .iter()
             .map(|&r| (r.name(), counters.dropped(r)))
@@ -32,6 +37,7 @@ impl QueueStats {
             nombuf: counters.nombuf(),
             notifications: counters.notifications(),
             drops,
+            kinds: kinds.read(),
         }
     }
 
@@ -40,6 +46,9 @@ impl QueueStats {
         self.bytes -= start.bytes;
         self.nombuf -= start.nombuf;
         self.notifications -= start.notifications;
+        for (now, then) in self.kinds.iter_mut().zip(start.kinds) {
+            *now -= then;
+        }
         for (name, n) in &start.drops {
             if let Some(now) = self.drops.get_mut(name) {
                 *now -= n;
