@@ -368,6 +368,21 @@ export interface PortRequest {
   txOffloads: Array<string>
 }
 
+/** Tries something: see `vring_probe::Probe` for what there is. `argument` is a path, or a number of bytes. */
+export declare function probe(what: string, argument?: string | undefined | null): ProbeFacts
+
+/** What came of a probe. */
+export interface ProbeFacts {
+  /** `works`, `absent`, `denied`, `busy` or `failed`. */
+  verdict: string
+  /** What was tried last. */
+  step: string
+  /** The kernel's error number. */
+  errno?: number
+  /** What it gave; a set of bits, or bytes. */
+  value: number
+}
+
 /** A queue's counters since the last reset. */
 export interface QueueCounters {
   /** Packets. */

@@ -773,7 +773,7 @@ if (
   }
 }
 
-const { LcoreHandle, MempoolHandle, PortHandle, QueueHandle, Waiter, adoptQueue, burstFunctions, closeBurst, createLcore, createMempool, detach, driverTable, dropNames, freePortName, openPort, packetKinds, parseDevice, pinThread, version } = nativeBinding
+const { LcoreHandle, MempoolHandle, PortHandle, QueueHandle, Waiter, adoptQueue, burstFunctions, closeBurst, createLcore, createMempool, detach, driverTable, dropNames, freePortName, openPort, packetKinds, parseDevice, pinThread, probe, version } = nativeBinding
 export { LcoreHandle }
 export { MempoolHandle }
 export { PortHandle }
@@ -792,5 +792,6 @@ export { openPort }
 export { packetKinds }
 export { parseDevice }
 export { pinThread }
+export { probe }
 export { version }
 export const __napiBindingTarget = __napiLoadedBindingTarget

@@ -20,7 +20,10 @@ async function runDemo(argv: readonly string[]): Promise<number> {
 }
 
 async function runCommander(argv: readonly string[]): Promise<number> {
-  const { version } = await import('./index.ts')
+  const [{ version }, { addDoctor }] = await Promise.all([
+    import('./index.ts'),
+    import('./doctor/command.ts'),
+  ])
   const program = new Command('vring')
     .description('A virtio and vhost poll-mode driver for Node.js')
     .version(version)
@@ -31,13 +34,15 @@ async function runCommander(argv: readonly string[]): Promise<number> {
   program
     .command('demo')
     .description('a vhost-user pair with a TypeScript script in the loop (vring demo --help)')
+  let status = 0
+  addDoctor(program, (of) => (status = of))
   if (argv.length === 0) {
     program.outputHelp({ error: true })
     return 1
   }
   try {
     await program.parseAsync(argv, { from: 'user' })
-    return 0
+    return status
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode
     throw error

@@ -1,8 +1,9 @@
 /** The program `vring testpmd`. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { resolve } from 'node:path'
 import { version } from '../index.ts'
+import { allowedCpus } from '../machine/cpus.ts'
 import { start, stop } from './commands/forward.ts'
 import { commandsFor, execute } from './commands/index.ts'
 import { showStats } from './commands/show.ts'
@@ -17,16 +18,6 @@ import { Prompt } from './prompt.ts'
 import { ScriptRunner } from './script/runner.ts'
 import { Session } from './session.ts'
 import { USAGE } from './usage.ts'
-
-/** The CPUs this process may run on. */
-function allowedCpus(): readonly number[] {
-  const list = /Cpus_allowed_list:\s*(\S+)/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]
-  if (list === undefined) return cpus().map((_, i) => i)
-  return list.split(',').flatMap((range) => {
-    const [first = 0, last = first] = range.split('-').map(Number)
-    return Array.from({ length: last - first + 1 }, (_, i) => first + i)
-  })
-}
 
 function numaNodes(): number {
   const nodes = '/sys/devices/system/node'

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 pub enum NetdevError {
     /// The process lacks a capability.
     #[error(
-        "{what}: not permitted; it needs {capability}: run as root, or give node that capability"
+        "{what}: not permitted; it needs {capability}: run as root, or give node that capability; `vring doctor` says how"
     )]
     NotPermitted {
         /// What was tried.
@@ -18,7 +18,9 @@ pub enum NetdevError {
         capability: &'static str,
     },
     /// The kernel has no tap driver, or this container does not show it.
-    #[error("{path} does not exist: load the module ({module}), or give the container that device")]
+    #[error(
+        "{path} does not exist: load the module ({module}), or give the container that device; `vring doctor` says how"
+    )]
     NoDriver {
         /// The character device.
         path: String,

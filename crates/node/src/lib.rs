@@ -13,6 +13,7 @@ mod lcore;
 mod mempool;
 mod poll;
 mod port;
+mod probe;
 mod queue;
 mod shown;
 mod token;

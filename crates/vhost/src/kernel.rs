@@ -26,14 +26,16 @@ pub const SUPPLIES_HEADER: u64 = 1 << 27;
 pub enum KernelError {
     /// There is no such device.
     #[error(
-        "{path} does not exist: load the module (vhost_net), or give the container that device"
+        "{path} does not exist: load the module (vhost_net), or give the container that device; `vring doctor` says how"
     )]
     NoDevice {
         /// The device.
         path: String,
     },
     /// The process may not open it.
-    #[error("no permission for {path}: run as root, or give the user write access to it")]
+    #[error(
+        "no permission for {path}: run as root, or give the user write access to it; `vring doctor` says how"
+    )]
     Permission {
         /// The device.
         path: String,
