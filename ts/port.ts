@@ -84,7 +84,7 @@ export interface PortEvents {
   link: [status: LinkStatus]
   /** A queue was stopped by its peer's fault, or the peer could not be served. Not thrown when nobody listens. */
   error: [error: VringError]
-  /** The guest behind the port announces its Ethernet address: a RARP for it should be sent. */
+  /** The guest behind the port moved here: a RARP with its Ethernet address is received on the first queue, to be forwarded to where others learn from it. */
   rarp: [mac: string]
   /** The peer told its MTU in bytes. */
   mtu: [mtu: number]

@@ -12,6 +12,7 @@ pub mod driver;
 pub mod features;
 mod header;
 mod offload;
+mod rarp;
 pub mod soft;
 
 pub use config::{BadConfig, NetConfig};
@@ -19,6 +20,7 @@ pub use counters::{Counters, DropReason, Tally};
 pub use features::Features;
 pub use header::{HeaderLayout, MAX_HEADER};
 pub use offload::Direction;
+pub use rarp::rarp_request;
 
 /// Bytes of an Ethernet header: what is shorter is no packet.
 pub const ETH_HEADER: u32 = 14;

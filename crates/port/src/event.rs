@@ -40,7 +40,7 @@ pub enum PortEvent {
     Link(LinkStatus),
     /// A queue was stopped by its peer's fault, or the peer could not be served. Told once for each cause.
     Error(PortError),
-    /// The guest behind the port announces its address (`VHOST_USER_SEND_RARP`): send a RARP for it.
+    /// The guest behind the port announces its address (`VHOST_USER_SEND_RARP`): a RARP for it is received on the first queue.
     Rarp([u8; 6]),
     /// The peer told its MTU (`VHOST_USER_NET_SET_MTU`).
     Mtu(u16),

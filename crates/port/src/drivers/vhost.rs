@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use vring_net::{Features, HeaderLayout};
+use vring_net::{Features, HeaderLayout, rarp_request};
 use vring_vhost::{
     BackendConfig, BackendHandler, BackendServer, ProtocolFeatures, SocketRole, VhostError,
     VringConfig,
@@ -383,7 +383,11 @@ impl BackendHandler for Handler {
         Ok(())
     }
 
+    /// Whoever forwards what the port receives passes the announcement on, and switches learn where the guest is now.
     fn rarp(&mut self, mac: [u8; 6]) {
+        if let Some(queue) = self.shared.rx.first() {
+            queue.put(&rarp_request(mac));
+        }
         self.shared.events.push(PortEvent::Rarp(mac));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use vring_mem::copy::copy;
 use vring_mem::{Burst, Mempool};
 use vring_net::soft::RxConfig;
 use vring_net::{Counters, Tally};
@@ -64,7 +65,7 @@ impl<P: Side + ?Sized> Queue<P> {
     /// The peer broke the rules: the path is not used again.
     #[cold]
     fn fail(&self, slot: &mut Slot<P>, fault: RingFault) {
-        slot.soft.detached(&self.counters);
+        slot.soft.detached(&self.pool, &self.counters);
         if let Some(mut path) = slot.path.take() {
             path.abandon(&self.counters);
         }
@@ -114,11 +115,34 @@ impl RxQueue {
         self.claim(who)?;
         self.wake.drain();
         // SAFETY: as in run.
-        let pending = unsafe { self.slot.lock_as_owner() }
+        let mut slot = unsafe { self.slot.lock_as_owner() };
+        let slot = &mut *slot;
+        let pending = slot
             .path
             .as_deref_mut()
-            .is_some_and(|path| path.want_wake(true));
+            .is_some_and(|path| path.want_wake(true) || slot.soft.has_own());
         Ok(pending || self.is_closed())
+    }
+
+    /// Lets the application receive a frame that the port made, before all else. Not while the queue is detached, nor without a free buffer.
+    pub(crate) fn put(&self, frame: &[u8]) {
+        {
+            let mut slot = self.slot.lock();
+            let mut buffer = [0];
+            if slot.attached().is_none() || self.pool.alloc_bulk(&mut buffer) == 0 {
+                return;
+            }
+            // SAFETY: a fresh buffer is ours, and longer than the frames that ports make.
+            unsafe { copy(self.pool.ptr(buffer[0]), frame.as_ptr(), frame.len()) };
+            if !slot
+                .soft
+                .put(buffer[0], u32::try_from(frame.len()).unwrap_or(0))
+            {
+                self.pool.free_bulk(&buffer);
+            }
+        }
+        self.pool.flush_thread_cache();
+        self.nudge();
     }
 
     /// What software does to packets from now on.

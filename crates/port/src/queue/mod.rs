@@ -269,7 +269,7 @@ impl<P: Side + ?Sized> Queue<P> {
         let mut slot = self.slot.lock();
         slot.notify = None;
         if let Some(mut path) = slot.path.take().or(slot.parked.take()) {
-            slot.soft.detached(&self.counters);
+            slot.soft.detached(&self.pool, &self.counters);
             path.abandon(&self.counters);
             drop(path);
             self.pool.flush_thread_cache();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use vring_mem::burst::flags;
 use vring_mem::{Burst, Mempool};
 use vring_net::soft::{Lower, RxConfig, SoftRx, SoftTx};
-use vring_net::{Counters, Tally};
+use vring_net::{Counters, DropReason, Tally};
 use vring_ring::RingFault;
 
 use super::kinds::{Kinds, Seen};
@@ -32,7 +32,7 @@ pub trait Soft<P: ?Sized>: Send {
     /// The queue has this path now.
     fn attached(&mut self, path: &P);
     /// The queue has no path any more: what waited for it is given back.
-    fn detached(&mut self, counters: &Counters);
+    fn detached(&mut self, pool: &Arc<Mempool>, counters: &Counters);
     /// Packets are counted there by size and kind from now on, or no longer.
     fn count_kinds(&mut self, kinds: Option<Arc<Kinds>>);
 }
@@ -47,7 +47,12 @@ pub struct Behind {
     kinds: Option<Arc<Kinds>>,
     /// There is something to do for them.
     works: bool,
+    /// What the port itself has for the application to receive, before all else.
+    own: Burst,
 }
+
+/// Most packets of the port itself that wait to be received.
+const MOST_OWN: usize = 4;
 
 impl Soft<dyn RxPath> for Behind {
     fn new(pool: &Arc<Mempool>) -> Self {
@@ -56,6 +61,7 @@ impl Soft<dyn RxPath> for Behind {
             gives: 0,
             kinds: None,
             works: false,
+            own: Burst::new(MOST_OWN),
         }
     }
 
@@ -64,7 +70,12 @@ impl Soft<dyn RxPath> for Behind {
         self.settle();
     }
 
-    fn detached(&mut self, _counters: &Counters) {}
+    fn detached(&mut self, pool: &Arc<Mempool>, counters: &Counters) {
+        if !self.own.is_empty() {
+            counters.drop(DropReason::RxUnread, self.own.len() as u64);
+            pool.free_burst(&mut self.own);
+        }
+    }
 
     fn count_kinds(&mut self, kinds: Option<Arc<Kinds>>) {
         self.kinds = kinds;
@@ -81,7 +92,35 @@ impl Behind {
 
     /// One flag for all that is seldom: the usual burst is looked at by its path alone.
     fn settle(&mut self) {
-        self.works = self.kinds.is_some() || !self.soft.is_idle(self.gives);
+        self.works = self.has_own() || self.kinds.is_some() || !self.soft.is_idle(self.gives);
+    }
+
+    /// Lets the application receive a packet in one buffer, from the port itself. False when too many wait already.
+    pub(super) fn put(&mut self, addr: u32, len: u32) -> bool {
+        let taken = self.own.push(addr, len, 0);
+        self.settle();
+        taken
+    }
+
+    /// A packet of the port itself waits.
+    pub(super) fn has_own(&self) -> bool {
+        !self.own.is_empty()
+    }
+
+    /// By themselves: packets from the ring may follow in the next burst.
+    fn rx_own(&mut self, burst: &mut Burst) -> Tally {
+        let mut tally = Tally::default();
+        let (addrs, lens, _) = self.own.packets();
+        for (&addr, &len) in addrs.iter().zip(lens) {
+            if !burst.push(addr, len, 0) {
+                break;
+            }
+            tally.packets += 1;
+            tally.bytes += u64::from(len);
+        }
+        self.own.remove_front(tally.packets);
+        self.settle();
+        tally
     }
 
     /// Receives, and counts what is left when software has looked.
@@ -108,10 +147,15 @@ impl Behind {
         counters: &Counters,
     ) -> Result<Tally, RingFault> {
         let first = burst.len();
-        let mut tally = path.rx(burst, counters)?;
-        let filtered = self.soft.run(burst, first, counters);
-        tally.packets -= filtered.packets;
-        tally.bytes -= filtered.bytes;
+        let tally = if self.has_own() {
+            self.rx_own(burst)
+        } else {
+            let mut tally = path.rx(burst, counters)?;
+            let filtered = self.soft.run(burst, first, counters);
+            tally.packets -= filtered.packets;
+            tally.bytes -= filtered.bytes;
+            tally
+        };
         if let Some(kinds) = &self.kinds {
             kinds.count(pool, burst, first);
         }
@@ -142,7 +186,7 @@ impl Soft<dyn TxPath> for Before {
         self.takes = path.takes();
     }
 
-    fn detached(&mut self, counters: &Counters) {
+    fn detached(&mut self, _pool: &Arc<Mempool>, counters: &Counters) {
         self.soft.abandon(counters);
     }
 
