@@ -106,6 +106,38 @@ fn starts_enables_and_stops_rings() {
     );
 }
 
+/// QEMU before 8.0 adds and removes each region once for each queue pair: rings run on until the last copy is taken away.
+#[test]
+fn a_region_may_be_added_once_for_each_queue_pair() {
+    let (served, socket) = Served::new(config());
+    let mut front = Frontend::new(socket.into());
+    let memory = Memory::new(4);
+    bring_up(&mut front, &memory, 1);
+    served.log.take();
+    for _ in 0..2 {
+        front.add_mem_region(&memory.region()).unwrap();
+    }
+    for _ in 0..2 {
+        front.remove_mem_region(&memory.region()).unwrap();
+    }
+    assert_eq!(served.log.take(), []);
+    front.remove_mem_region(&memory.region()).unwrap();
+    assert_eq!(served.log.take(), [Event::Stop(0)]);
+    assert!(front.remove_mem_region(&memory.region()).is_err());
+
+    front.add_mem_region(&memory.region()).unwrap();
+    front.add_mem_region(&memory.region()).unwrap();
+    front.set_mem_table(&[memory.region()]).unwrap();
+    served.log.take();
+    front.remove_mem_region(&memory.region()).unwrap();
+    assert_eq!(served.log.take(), [Event::Stop(0)]);
+    // Part of a region, or the same at another place of its file, is no copy.
+    front.add_mem_region(&memory.region()).unwrap();
+    let mut other = memory.region();
+    other.size -= 4096;
+    assert!(front.add_mem_region(&other).is_err());
+}
+
 /// Whatever changes under a running ring, the ring is stopped first and goes on where it was.
 #[test]
 fn changes_stop_running_rings_first() {

@@ -3,13 +3,16 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use vring_mem::guest::{GuestMemory, GuestRegion};
+use vring_mem::guest::{GuestMemory, GuestMemoryError, GuestRegion, MAX_REGIONS};
 use zerocopy::FromBytes;
 
 use super::session::{Session, expect_fds};
 use crate::error::VhostError;
 use crate::message::{F_LOG_ALL, MAX_FDS, MemoryRegion, MemoryTable, Request, SingleRegion};
 use crate::wire;
+
+/// Most copies of regions that are remembered: of each one for each queue pair.
+const MAX_COPIES: usize = 128 * MAX_REGIONS;
 
 impl Session<'_> {
     pub(super) fn set_mem_table(
@@ -46,6 +49,7 @@ impl Session<'_> {
             .collect::<Result<_, _>>()?;
         let memory =
             GuestMemory::new(regions).map_err(|source| VhostError::Memory { request, source })?;
+        self.copies.clear();
         self.set_memory(memory);
         Ok(())
     }
@@ -58,6 +62,14 @@ impl Session<'_> {
         let request = Request::ADD_MEM_REG;
         let SingleRegion { region, .. } = wire::parse(request, payload)?;
         expect_fds(request, &fds, 1)?;
+        if self.again(&region) {
+            if self.copies.len() >= MAX_COPIES {
+                let source = GuestMemoryError::TooMany { max: MAX_REGIONS };
+                return Err(VhostError::Memory { request, source });
+            }
+            self.copies.push(region);
+            return Ok(());
+        }
         let region = map(request, region, fds.swap_remove(0))?;
         let memory = self.map.with_region(region);
         self.set_memory(memory.map_err(|source| VhostError::Memory { request, source })?);
@@ -75,11 +87,29 @@ impl Session<'_> {
         if fds.len() > 1 {
             expect_fds(request, fds, 0)?;
         }
+        let copy = self.copies.iter().position(|copy| same(copy, &region));
+        if let Some(at) = copy {
+            self.copies.swap_remove(at);
+            return Ok(());
+        }
         let memory = self
             .map
             .without_region(region.guest_addr, region.user_addr, region.size);
         self.set_memory(memory.map_err(|source| VhostError::Memory { request, source })?);
         Ok(())
+    }
+
+    /// QEMU before 8.0 adds, and later removes, each region once for each queue pair. The region stays until the last of them is taken away.
+    fn again(&self, region: &MemoryRegion) -> bool {
+        self.map.regions().iter().any(|have| {
+            let have = (have.guest_addr, have.user_addr, have.size, have.mmap_offset);
+            have == (
+                region.guest_addr,
+                region.user_addr,
+                region.size,
+                region.mmap_offset,
+            )
+        })
     }
 
     /// Puts another map in place. No ring runs meanwhile, and those that the new map still holds run after.
@@ -96,6 +126,11 @@ impl Session<'_> {
         let log = self.log.clone().filter(|_| logs);
         self.memory = Arc::new(self.map.with_log(log));
     }
+}
+
+/// What names a region where one is taken away.
+fn same(a: &MemoryRegion, b: &MemoryRegion) -> bool {
+    (a.guest_addr, a.user_addr, a.size) == (b.guest_addr, b.user_addr, b.size)
 }
 
 fn map(

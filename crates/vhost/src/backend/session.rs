@@ -12,8 +12,9 @@ use super::ring::{Kick, Ring};
 use super::{BackendConfig, BackendHandler, Notifier};
 use crate::error::VhostError;
 use crate::message::{
-    F_PROTOCOL_FEATURES, FLAG_NEED_REPLY, FLAG_REPLY, Header, MAX_VRING_SIZE, ProtocolFeatures,
-    Request, VERSION, VERSION_MASK, VRING_INDEX_MASK, VRING_NOFD, VringAddr, VringState,
+    F_PROTOCOL_FEATURES, FLAG_NEED_REPLY, FLAG_REPLY, Header, MAX_VRING_SIZE, MemoryRegion,
+    ProtocolFeatures, Request, VERSION, VERSION_MASK, VRING_INDEX_MASK, VRING_NOFD, VringAddr,
+    VringState,
 };
 use crate::wire::{self, Message};
 
@@ -56,6 +57,8 @@ pub(super) struct Session<'a> {
     status: u8,
     /// What the front end shared.
     pub(super) map: GuestMemory,
+    /// Regions of it that were added more than once: a copy for each time but the first.
+    pub(super) copies: Vec<MemoryRegion>,
     /// What rings are started with.
     pub(super) memory: Arc<GuestMemory>,
     pub(super) log: Option<Arc<DirtyLog>>,
@@ -81,6 +84,7 @@ impl<'a> Session<'a> {
             protocol: ProtocolFeatures::empty(),
             status: 0,
             map: GuestMemory::default(),
+            copies: Vec::new(),
             memory: Arc::default(),
             log: None,
             log_call: None,
