@@ -9,6 +9,30 @@
  */
 export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
 
+/** See the module. It holds sockets, until it is closed; not the device. */
+export declare class DeviceHandle {
+  /** What it is now; nothing when it is gone. */
+  state(): DeviceState | null
+  /** Wakes when something was done to a device; `drain` comes before the next look. */
+  waiter(): Waiter
+  /** Forgets what was done so far. */
+  drain(): void
+  /** Switches it on or off. */
+  setUp(on: boolean): void
+  /** Sets its MTU. */
+  setMtu(mtu: number): void
+  /** Sets its address. */
+  setMac(mac: string): void
+  /** As `ip link set … promisc`. */
+  setPromiscuous(on: boolean): void
+  /** As `ip link set … allmulticast`. */
+  setAllMulticast(on: boolean): void
+  /** Puts a macvtap on top that gets all that the device receives. */
+  handOff(name: string): MacvtapHandle
+  /** Gives the sockets back. */
+  close(): void
+}
+
 /** An lcore. */
 export declare class LcoreHandle {
   /** Starts an engine on the streams. */
@@ -23,6 +47,18 @@ export declare class LcoreHandle {
   waiter(): Waiter
   /** What each stream has done since the start. */
   stats(): Array<StreamCounters>
+}
+
+/** A macvtap that a machine is to have. The device goes with the one below it. */
+export declare class MacvtapHandle {
+  /** Its file. */
+  path(): string
+  /** A descriptor of one queue, which is opened now if it was not. */
+  fd(): number
+  /** What it is now; nothing when it is gone. */
+  state(): DeviceState | null
+  /** Closes the descriptor and gives the socket back. */
+  close(): void
 }
 
 /** A mempool, for one isolate. Lets go of it when it is closed, not when it is collected. */
@@ -207,6 +243,28 @@ export interface DeviceRequest {
   args: Array<[string, string]>
 }
 
+/** What a device is now. */
+export interface DeviceState {
+  /** Somebody switched it on. */
+  up: boolean
+  /** Largest payload of a frame. */
+  mtu: number
+  /** Ethernet address. */
+  mac: string
+  /** Somebody wants packets to all addresses. */
+  promiscuous: boolean
+  /** Somebody wants packets to all groups. */
+  allMulticast: boolean
+  /** Packets that the kernel received from it. */
+  rxPackets: number
+  /** Packets that it received and that nobody in the kernel took. */
+  rxDropped: number
+  /** Packets that the kernel sent through it. */
+  txPackets: number
+  /** Packets that had no room in it. */
+  txDropped: number
+}
+
 /** One driver. */
 export interface DriverFacts {
   /** Its name. */
@@ -321,6 +379,9 @@ export interface OffloadFacts {
   /** Software's. */
   software: Array<Array<string>>
 }
+
+/** The device of that name in a network namespace, or in this process's. */
+export declare function openDevice(name: string, namespace?: string | undefined | null): DeviceHandle
 
 /** Opens a device. Settles with the port, or with why not. */
 export declare function openPort(request: string | DeviceRequest, pool: MempoolHandle, config: PortRequest): Promise<PortHandle | Failure>

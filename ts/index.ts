@@ -22,6 +22,10 @@ export {
 } from './devargs.ts'
 export { VringError, type VringErrorCode } from './errors.ts'
 export type { BurstsOptions } from './iterate.ts'
+export { Kni, type KniEvents, type KniOptions } from './kni.ts'
+export type { KniHandler } from './kni/follow.ts'
+export type { KniRequest } from './kni/request.ts'
+export type { KniFlow, KniStats } from './kni/stats.ts'
 export {
   type EngineName,
   type EngineOptions,

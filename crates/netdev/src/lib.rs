@@ -24,7 +24,7 @@ pub use given::{Given, check as check_given, take as take_given};
 pub use macvtap::Macvtap;
 pub use monitor::{LinkChange, LinkMonitor};
 pub use namespace::Namespace;
-pub use netlink::{Link, Netlink};
+pub use netlink::{Link, LinkCounters, Netlink};
 pub use packet::{Fanout, PacketSocket, Reception};
 pub use ring::{ReceivedFrame, RingShape, RxRing, TxRing};
 pub use tap::{Offloads, Tap, TapConfig, set_carrier, set_header_size, set_offloads};

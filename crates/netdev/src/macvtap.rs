@@ -1,6 +1,7 @@
 //! Macvtaps: a device of its own on top of another, whose other end is a file.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use netlink_packet_route::link::{InfoData, InfoKind, InfoMacVtap, LinkInfo, MacVtapMode};
 use rustix::fs::{Mode, OFlags};
@@ -11,6 +12,12 @@ use crate::{Link, Namespace, NetdevError, Netlink};
 
 /// Flags of `TUNSETIFF` that a macvtap knows: a tap with a virtio-net header, without packet information.
 const WITH_HEADER: u16 = 0x0002 | 0x1000 | 0x4000;
+
+/// Devices are numbered by namespace, their files in /dev by that number alone: with a number of the kernel's choice, macvtaps of two
+/// namespaces would want the same file. The numbers from here on, `STEP` of them for a process, are nobody's.
+const FIRST_NUMBER: u32 = 1 << 20;
+const STEP: u32 = 256;
+const SPREAD: u32 = 1 << 22;
 
 /// A macvtap that exists, with a file for each queue. The device stays when the files are closed.
 #[derive(Debug)]
@@ -25,9 +32,35 @@ impl Macvtap {
     /// # Errors
     /// Those of [`Netlink`].
     pub fn create(netlink: &mut Netlink, name: &str, lower: u32) -> Result<Link, NetdevError> {
-        let mode = InfoData::MacVtap(vec![InfoMacVtap::Mode(MacVtapMode::Bridge)]);
-        let info = vec![LinkInfo::Kind(InfoKind::MacVtap), LinkInfo::Data(mode)];
-        netlink.add(name, info, Some(lower))
+        netlink.add(name, info(MacVtapMode::Bridge), Some(lower))
+    }
+
+    /// Makes a macvtap that has another device to itself and switches it on: it gets all unicast and multicast frames that the other
+    /// receives, whatever their address, and what is written to it goes out there (`mode passthru`).
+    ///
+    /// # Errors
+    /// Those of [`Netlink`]; [`NetdevError::System`] when there is another macvlan or macvtap on top of that device.
+    pub fn take_over(netlink: &mut Netlink, name: &str, lower: u32) -> Result<Link, NetdevError> {
+        let mut index = free_number(FIRST_NUMBER + std::process::id() % SPREAD * STEP);
+        let link = loop {
+            match netlink.add_at(index, name, info(MacVtapMode::Passthrough), Some(lower)) {
+                Err(NetdevError::System { source, .. })
+                    if source.raw_os_error() == Some(libc::EBUSY) && netlink.is_used(index)? =>
+                {
+                    index = free_number(index + 1);
+                }
+                result => break result?,
+            }
+        };
+        netlink.set_all_multicast(link.index, true)?;
+        netlink.set_up(link.index, true)?;
+        Ok(link)
+    }
+
+    /// The file of the device of that number.
+    #[must_use]
+    pub fn path(index: u32) -> String {
+        format!("/dev/tap{index}")
     }
 
     /// Opens the file of an existing macvtap once for each queue, with virtio-net headers of that many bytes. They never block.
@@ -49,7 +82,7 @@ impl Macvtap {
                 got: format!("a device of kind {}", link.kind),
             });
         }
-        let path = format!("/dev/tap{}", link.index);
+        let path = Self::path(link.index);
         let queues = (0..queues)
             .map(|_| open_queue(&path, name, header))
             .collect::<Result<_, _>>()?;
@@ -67,6 +100,17 @@ impl Macvtap {
     pub fn into_queues(self) -> Vec<OwnedFd> {
         self.queues
     }
+}
+
+fn info(mode: MacVtapMode) -> Vec<LinkInfo> {
+    let data = InfoData::MacVtap(vec![InfoMacVtap::Mode(mode)]);
+    vec![LinkInfo::Kind(InfoKind::MacVtap), LinkInfo::Data(data)]
+}
+
+/// The first number from there on whose file is not there.
+fn free_number(first: u32) -> u32 {
+    let mut numbers = (first..).filter(|&number| !Path::new(&Macvtap::path(number)).exists());
+    numbers.next().unwrap_or(first)
 }
 
 fn open_queue(path: &str, name: &str, header: u8) -> Result<OwnedFd, NetdevError> {

@@ -9,7 +9,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State, Stats64,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rustix::io::Errno;
@@ -39,7 +39,7 @@ pub struct Link {
     pub up: bool,
     /// It is on and has a carrier: packets can pass.
     pub running: bool,
-    /// Somebody asked for packets to all addresses.
+    /// Somebody asked for packets to all addresses: by `ip link`, by a packet socket, or from a device on top.
     pub promiscuous: bool,
     /// Somebody asked for all multicast packets.
     pub all_multicast: bool,
@@ -47,6 +47,21 @@ pub struct Link {
     pub master: Option<u32>,
     /// The device below a macvlan or macvtap, or the other end of a veth.
     pub lower: Option<u32>,
+    /// What it has counted since it was made.
+    pub counters: LinkCounters,
+}
+
+/// What the kernel counts of a device, as the kernel sees it: what a tap's user sends is received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LinkCounters {
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Of those, or of those that were to be received, the ones that nobody in the kernel took.
+    pub rx_dropped: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+    /// Packets that were to be sent and had no room.
+    pub tx_dropped: u64,
 }
 
 impl From<LinkMessage> for Link {
@@ -68,6 +83,9 @@ impl From<LinkMessage> for Link {
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
                 LinkAttribute::Controller(index) => link.master = Some(index),
                 LinkAttribute::Link(index) => link.lower = Some(index),
+                // The flag is what `ip link` set; this counts the others who asked.
+                LinkAttribute::Promiscuity(users) => link.promiscuous |= users > 0,
+                LinkAttribute::Stats64(stats) => link.counters = stats.into(),
                 LinkAttribute::OperState(State::Down | State::LowerLayerDown) => {
                     link.running = false;
                 }
@@ -82,6 +100,17 @@ impl From<LinkMessage> for Link {
             }
         }
         link
+    }
+}
+
+impl From<Stats64> for LinkCounters {
+    fn from(stats: Stats64) -> Self {
+        Self {
+            rx_packets: stats.rx_packets,
+            rx_dropped: stats.rx_dropped,
+            tx_packets: stats.tx_packets,
+            tx_dropped: stats.tx_dropped,
+        }
     }
 }
 
@@ -157,6 +186,15 @@ impl Netlink {
         message.header.index = index;
         let name = format!("number {index}");
         self.get(message, &name)?.ok_or_else(|| self.none(name))
+    }
+
+    /// Whether a link has that number.
+    pub(crate) fn is_used(&mut self, index: u32) -> Result<bool, NetdevError> {
+        match self.link_at(index) {
+            Ok(_) => Ok(true),
+            Err(NetdevError::NoSuchDevice { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Switches a link on or off.
@@ -249,7 +287,19 @@ impl Netlink {
         info: Vec<LinkInfo>,
         lower: Option<u32>,
     ) -> Result<Link, NetdevError> {
+        self.add_at(0, name, info, lower)
+    }
+
+    /// The same, with a number that is free; 0 for one of the kernel's choice.
+    pub(crate) fn add_at(
+        &mut self,
+        index: u32,
+        name: &str,
+        info: Vec<LinkInfo>,
+        lower: Option<u32>,
+    ) -> Result<Link, NetdevError> {
         let mut message = LinkMessage::default();
+        message.header.index = index;
         message.attributes = vec![
             LinkAttribute::IfName(name.into()),
             LinkAttribute::LinkInfo(info),

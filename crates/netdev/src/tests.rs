@@ -363,3 +363,53 @@ fn no_descriptor_is_left() {
         assert_eq!(descriptors(), before);
     });
 }
+
+/// A macvtap that takes a tap over: what the tap's user sends to any address comes out of its file, and the other way round. The tap is promiscuous
+/// meanwhile, without the flag of `ip link`; the macvtap goes with it.
+#[test]
+fn macvtap_takes_a_tap_over() {
+    in_namespace(|| {
+        let mut netlink = Netlink::open(&Namespace::own()).unwrap();
+        let tap = Tap::open(&TapConfig {
+            header: None,
+            ..config("vEth0", 1)
+        })
+        .unwrap();
+        netlink.set_up(tap.index(), true).unwrap();
+        assert!(!netlink.link("vEth0").unwrap().promiscuous);
+        let mut monitor = LinkMonitor::open(&Namespace::own()).unwrap();
+        let link = Macvtap::take_over(&mut netlink, "vEth0-vm", tap.index()).unwrap();
+        assert_eq!(link.lower, Some(tap.index()));
+        assert!(netlink.link("vEth0").unwrap().promiscuous);
+        let told = |change: &LinkChange| matches!(change, LinkChange::Now(link) if link.name == "vEth0" && link.promiscuous);
+        assert!(monitor.take().unwrap().iter().any(told));
+        assert!(Macvtap::take_over(&mut netlink, "twice", tap.index()).is_err());
+
+        let file = &Macvtap::open(&Namespace::own(), "vEth0-vm", 1, 10)
+            .unwrap()
+            .into_queues()[0];
+        let mut frame = [7u8; 60];
+        for to in [[2, 0, 0, 0, 0, 9], [0x33, 0x33, 0, 0, 0, 1], [0xff; 6]] {
+            frame[..6].copy_from_slice(&to);
+            rustix::io::write(&tap.queues()[0], &frame).unwrap();
+            let got = read_frame(file, 10);
+            assert_eq!(got, frame);
+        }
+        let mut with_header = [0u8; 70];
+        with_header[10..].copy_from_slice(&frame);
+        rustix::io::write(file, &with_header).unwrap();
+        assert_eq!(read_frame(&tap.queues()[0], 0), frame);
+        let counters = netlink.link("vEth0").unwrap().counters;
+        assert_eq!((counters.rx_packets, counters.tx_packets), (3, 1));
+        drop(tap);
+        assert_eq!(netlink.find("vEth0-vm").unwrap(), None);
+    });
+}
+
+/// The next frame, without its header, when it is there.
+fn read_frame(file: &std::os::fd::OwnedFd, header: usize) -> Vec<u8> {
+    poll(&mut [PollFd::new(file, PollFlags::IN)], None).unwrap();
+    let mut bytes = [0; 256];
+    let len = rustix::io::read(file, &mut bytes[..]).unwrap();
+    bytes[header..len].to_vec()
+}

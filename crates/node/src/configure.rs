@@ -72,7 +72,8 @@ fn range(message: String) -> crate::error::Error {
     failure("ERR_VRING_OUT_OF_RANGE", message)
 }
 
-fn mac_of(text: &str) -> Result<[u8; 6]> {
+/// An address like `02:00:00:00:00:01`.
+pub fn mac_of(text: &str) -> Result<[u8; 6]> {
     let bytes: Option<Vec<u8>> = text
         .split(':')
         .map(|part| {

@@ -5,6 +5,7 @@ use std::fmt;
 use napi_derive::napi;
 use vring_forward::ForwardError;
 use vring_mem::MemError;
+use vring_netdev::NetdevError;
 use vring_port::PortError;
 
 /// A code `ERR_VRING_…`.
@@ -35,6 +36,12 @@ impl Coded for PortError {
 }
 
 impl Coded for ForwardError {
+    fn code(&self) -> &'static str {
+        self.code()
+    }
+}
+
+impl Coded for NetdevError {
     fn code(&self) -> &'static str {
         self.code()
     }

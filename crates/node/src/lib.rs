@@ -6,6 +6,7 @@
 mod burst;
 mod configure;
 mod devargs;
+mod device;
 mod error;
 mod hot;
 mod isolate;
