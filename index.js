@@ -773,8 +773,10 @@ if (
   }
 }
 
-const { LcoreHandle, MempoolHandle, PortHandle, QueueHandle, Waiter, adoptQueue, burstFunctions, closeBurst, createLcore, createMempool, detach, driverTable, dropNames, freePortName, openPort, packetKinds, parseDevice, pinThread, probe, version } = nativeBinding
+const { DeviceHandle, LcoreHandle, MacvtapHandle, MempoolHandle, PortHandle, QueueHandle, Waiter, adoptQueue, burstFunctions, closeBurst, createLcore, createMempool, detach, driverTable, dropNames, freePortName, openDevice, openPort, packetKinds, parseDevice, pinThread, probe, version } = nativeBinding
+export { DeviceHandle }
 export { LcoreHandle }
+export { MacvtapHandle }
 export { MempoolHandle }
 export { PortHandle }
 export { QueueHandle }
@@ -788,6 +790,7 @@ export { detach }
 export { driverTable }
 export { dropNames }
 export { freePortName }
+export { openDevice }
 export { openPort }
 export { packetKinds }
 export { parseDevice }

@@ -19,6 +19,11 @@ async function runDemo(argv: readonly string[]): Promise<number> {
   return demo(argv)
 }
 
+async function runKni(argv: readonly string[]): Promise<number> {
+  const { kni } = await import('./kni/command.ts')
+  return kni(argv)
+}
+
 async function runCommander(argv: readonly string[]): Promise<number> {
   const [{ version }, { addDoctor }] = await Promise.all([
     import('./index.ts'),
@@ -34,6 +39,9 @@ async function runCommander(argv: readonly string[]): Promise<number> {
   program
     .command('demo')
     .description('a vhost-user pair with a TypeScript script in the loop (vring demo --help)')
+  program
+    .command('kni')
+    .description("kernel interfaces vEth0, … for ports, called like DPDK's kni (vring kni --help)")
   let status = 0
   addDoctor(program, (of) => (status = of))
   if (argv.length === 0) {
@@ -52,9 +60,10 @@ async function runCommander(argv: readonly string[]): Promise<number> {
 /** Runs `vring` with `argv` behind the program's name; resolves with the exit status. */
 async function main(argv: readonly string[]): Promise<number> {
   const [command, ...rest] = argv
-  // Both read their own arguments: testpmd's are EAL's way, two halves with -- between.
+  // They read their own arguments: testpmd's are EAL's way, two halves with -- between.
   if (command === 'testpmd') return runTestpmd(rest)
   if (command === 'demo') return runDemo(rest)
+  if (command === 'kni') return runKni(rest)
   return runCommander(argv)
 }
 

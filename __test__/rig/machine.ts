@@ -29,11 +29,12 @@ export class Machine implements AsyncDisposable {
   #output = ''
   #code: number | undefined
 
-  /** Starts QEMU; `timeout` in milliseconds is for each answer. */
-  constructor(args: readonly string[], timeout = 60_000) {
+  /** Starts QEMU; `timeout` in milliseconds is for each answer. It inherits `fds` as its descriptors 3, 4, … */
+  constructor(args: readonly string[], timeout = 60_000, fds: readonly number[] = []) {
     this.#timeout = timeout
     const all = ['-display', 'none', '-nodefaults', '-no-user-config', '-qmp', 'stdio', ...args]
-    this.#child = spawn('qemu-system-x86_64', all, { stdio: 'pipe', detached: true })
+    const stdio = ['pipe' as const, 'pipe' as const, 'pipe' as const, ...fds]
+    this.#child = spawn('qemu-system-x86_64', all, { stdio, detached: true })
     this.#child.stderr!.setEncoding('utf8').on('data', (data: string) => (this.#output += data))
     this.exited = new Promise((resolve) => {
       const ended = (code: number): void => {

@@ -4,6 +4,9 @@ import {
   type drivers,
   type DriverName,
   EthernetView,
+  Kni,
+  type KniRequest,
+  type KniStats,
   type LcoreStats,
   Lcore,
   type LinkStatus,
@@ -128,3 +131,12 @@ exact<Equal<keyof typeof drivers, DriverName>>()
   await using engine = new Lcore()
   void [packets, opened, engine]
 }
+
+const kni = await Kni.open(port, { vmm: true, onRequest: async ({ kind }) => kind !== 'mtu' })
+// @ts-expect-error an interface is opened, not constructed
+void new Kni()
+// @ts-expect-error an option that there is not
+await Kni.open(port, { vhots: true })
+kni.on('request', (request) => exact<Equal<typeof request, KniRequest>>())
+exact<Equal<ReturnType<typeof kni.stats>, KniStats>>()
+exact<Equal<typeof kni.fd, number | undefined>>()

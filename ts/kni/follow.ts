@@ -39,7 +39,13 @@ export class Follower {
     const { device, port, always } = parts
     this.#parts = parts
     port.setRxMode(always)
-    this.#settings = { up: port.started, mtu: port.mtu, mac: port.mac, promiscuous: false, allMulticast: false }
+    this.#settings = {
+      up: port.started,
+      mtu: port.mtu,
+      mac: port.mac,
+      promiscuous: false,
+      allMulticast: false,
+    }
     this.#waiter = attempt(() => device.waiter())
     this.#waiter.unref()
     this.#listen()

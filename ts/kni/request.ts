@@ -34,16 +34,8 @@ export function withSetting(settings: Settings, { kind }: KniRequest, now: Setti
 
 /** A request in words. */
 export function requestText(request: KniRequest): string {
-  switch (request.kind) {
-    case 'link':
-      return request.up ? 'up' : 'down'
-    case 'mtu':
-      return `mtu ${request.mtu}`
-    case 'mac':
-      return `address ${request.mac}`
-    case 'promiscuous':
-      return `promisc ${request.on ? 'on' : 'off'}`
-    case 'allMulticast':
-      return `allmulticast ${request.on ? 'on' : 'off'}`
-  }
+  if (request.kind === 'link') return request.up ? 'up' : 'down'
+  if (request.kind === 'mtu') return `mtu ${request.mtu}`
+  if (request.kind === 'mac') return `address ${request.mac}`
+  return `${request.kind === 'promiscuous' ? 'promisc' : 'allmulticast'} ${request.on ? 'on' : 'off'}`
 }

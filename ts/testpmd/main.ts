@@ -8,6 +8,7 @@ import { start, stop } from './commands/forward.ts'
 import { commandsFor, execute } from './commands/index.ts'
 import { showStats } from './commands/show.ts'
 import { type EalConfig, parseEal } from './eal.ts'
+import { EndRequest } from './end.ts'
 import { UsageError } from './getopt.ts'
 import { type AppOptions, parseApp } from './options.ts'
 import { FatalError, fatalText, messageOf, type Output, processOutput } from './output.ts'
@@ -45,33 +46,6 @@ function printStart(eal: EalConfig, options: AppOptions, output: Output): void {
   if (eal.vdevs.length === 0) output.err('testpmd: No probed ethernet devices\n')
   for (const line of options.selected) output.out(`${line}\n`)
   for (const line of options.warnings) output.err(`${line}\n`)
-}
-
-/** Resolves with true when the process is asked to end; a second request ends it at once. */
-class EndRequest {
-  private readonly asked: Promise<void>
-  private readonly forget: () => void
-
-  constructor() {
-    const signals: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP']
-    let ask: () => void = () => {}
-    this.asked = new Promise((resolveAsked) => (ask = resolveAsked))
-    let times = 0
-    const listener = (): void => {
-      if (++times > 1) process.exit(1)
-      ask()
-    }
-    for (const signal of signals) process.on(signal, listener)
-    this.forget = () => signals.forEach((signal) => process.off(signal, listener))
-  }
-
-  get promise(): Promise<void> {
-    return this.asked
-  }
-
-  dispose(): void {
-    this.forget()
-  }
 }
 
 /** Forwards without a prompt until Enter, the end of the input, or a signal. */

@@ -114,7 +114,7 @@ export class Guest implements AsyncDisposable {
     ]
     const files = shared ?? image(options.kernel, this.#folder)
     const args = [...machineArguments(options, files), ...channelArguments(channels), ...more]
-    this.machine = new Machine(args, this.#timeout)
+    this.machine = new Machine(args, this.#timeout, options.fds)
   }
 
   /** Boots a guest; it takes commands when this resolves. */

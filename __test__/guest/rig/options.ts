@@ -15,6 +15,8 @@ export interface GuestOptions {
   readonly append?: string
   /** More of QEMU's arguments: devices, above all. */
   readonly args?: readonly string[]
+  /** Descriptors that QEMU inherits, as 3, 4, … */
+  readonly fds?: readonly number[]
   /** Milliseconds for the boot, and for each command that has no time of its own; default 120000. */
   readonly timeout?: number
   readonly cwd?: string
