@@ -177,6 +177,16 @@ export declare class QueueHandle {
   handOver(): number
 }
 
+/** A run. */
+export declare class TrafficHandle {
+  /** Starts a part of the run on an lcore. */
+  start(lcore: LcoreHandle, streams: Array<TrafficStreamRequest>): void
+  /** Packets after which each sender ends, if it does. */
+  limit(): number | null
+  /** What was done by the lcores that have ended. */
+  report(): TrafficReport
+}
+
 /** See the module. */
 export declare class Waiter {
   /** Calls the function once, when the descriptor is readable. Arming again replaces the function. */
@@ -213,6 +223,9 @@ export declare function createLcore(name: string, cpu?: number | undefined | nul
 
 /** Makes a mempool. */
 export declare function createMempool(request: MempoolRequest): MempoolHandle
+
+/** Makes a run. */
+export declare function createTraffic(request: TrafficRequest): TrafficHandle
 
 /** Takes the memory away from JavaScript: the `ArrayBuffer` and all views of it have length 0 from now on. */
 export declare function detach(buffer: ArrayBuffer): void
@@ -317,8 +330,50 @@ export interface Failure {
   message: string
 }
 
+/** The headers of a sender's packets. */
+export interface FrameRequest {
+  /** Source Ethernet address. */
+  srcMac: Array<number>
+  /** Destination Ethernet address. */
+  dstMac: Array<number>
+  /** VLAN. */
+  vlan?: number
+  /** Source address. */
+  srcIp: string
+  /** Destination address. */
+  dstIp: string
+  /** udp, tcp or icmp. */
+  protocol: string
+  /** Source port. */
+  srcPort: number
+  /** Destination port. */
+  dstPort: number
+  /** src-port, dst-port, src-ip or dst-ip. */
+  vary: string
+}
+
 /** The smallest number that makes a name of the driver's that no open port has. */
 export declare function freePortName(driver: string): string
+
+/** Nanoseconds on the way. */
+export interface LatencyReport {
+  /** Shortest. */
+  min: number
+  /** Mean. */
+  mean: number
+  /** Longest. */
+  max: number
+  /** Smoothed change from packet to packet. */
+  jitter: number
+  /** Half of the packets took no longer. */
+  p50: number
+  /** 90 of 100 took no longer. */
+  p90: number
+  /** 99 of 100 took no longer. */
+  p99: number
+  /** 999 of 1000 took no longer. */
+  p999: number
+}
 
 /** The link. */
 export interface LinkFacts {
@@ -474,6 +529,34 @@ export interface QueueFacts {
   still: boolean
 }
 
+/** What the checker has seen. */
+export interface ReceivedReport {
+  /** All packets. */
+  packets: number
+  /** Their bytes. */
+  bytes: number
+  /** Ours, whole, for the first time. */
+  unique: number
+  /** Of these, after a newer one. */
+  reordered: number
+  /** Again. */
+  duplicated: number
+  /** Too late to be told from a double. */
+  stale: number
+  /** Not what was sent. */
+  damaged: number
+  /** Not ours. */
+  foreign: number
+  /** The latency of all but the damaged. */
+  latency: LatencyReport
+  /** The first ranges that are missing: flow, first, last. */
+  missing: Array<Array<number>>
+  /** The first doubles: flow, sequence number. */
+  duplicates: Array<Array<number>>
+  /** The first that came late: flow, sequence number. */
+  late: Array<Array<number>>
+}
+
 /** How packets are hashed. */
 export interface RssFacts {
   /** 40 bytes. */
@@ -504,6 +587,26 @@ export interface RxModeFacts {
   rss?: RssFacts
 }
 
+/** What a sender has done. */
+export interface SentReport {
+  /** Packets that the transmit queue took. */
+  packets: number
+  /** Their bytes. */
+  bytes: number
+  /** Packets that could not be sent in time. */
+  late: number
+  /** Nanoseconds from the first packet to the last. */
+  nanoseconds: number
+}
+
+/** So many packets of a size. */
+export interface SizeRequest {
+  /** Bytes without check sequence. */
+  bytes: number
+  /** Of all weights together. */
+  weight: number
+}
+
 /** What a stream has done. */
 export interface StreamCounters {
   /** Packets received. */
@@ -524,6 +627,48 @@ export interface StreamRequest {
   src: Array<number>
   /** Their destination address. */
   dst: Array<number>
+}
+
+/** What a run has done. */
+export interface TrafficReport {
+  /** In the order in which they ended. */
+  sent: Array<SentReport>
+  /** When the checker has ended. */
+  received?: ReceivedReport
+}
+
+/** What each sender sends. What is left out has the value of the Rust default. */
+export interface TrafficRequest {
+  /** Sizes and how many of each. */
+  sizes?: Array<SizeRequest>
+  /** Flows that take turns. */
+  flows?: number
+  /** Packets a second. */
+  pps?: number
+  /** Bits a second on an Ethernet, if not packets. */
+  bps?: number
+  /** The path of a capture whose packets are sent instead. */
+  recording?: string
+  /** How often it is sent. */
+  loops?: number
+  /** At its own pace, so many times as fast. */
+  speed?: number
+  /** Packets of a burst. */
+  burst?: number
+  /** Packets after which a sender ends. */
+  limit?: number
+  /** Nanoseconds after which it ends. */
+  duration?: number
+}
+
+/** Where a sender sends, or the checker receives. */
+export interface TrafficStreamRequest {
+  /** Received from here. */
+  rx?: QueueHandle
+  /** Sent to here. */
+  tx?: QueueHandle
+  /** What is sent. */
+  frame?: FrameRequest
 }
 
 /** The version of the addon, which must be that of the package around it. */

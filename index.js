@@ -773,19 +773,21 @@ if (
   }
 }
 
-const { DeviceHandle, LcoreHandle, MacvtapHandle, MempoolHandle, PortHandle, QueueHandle, Waiter, adoptQueue, burstFunctions, closeBurst, createLcore, createMempool, detach, driverTable, dropNames, freePortName, openDevice, openPort, packetKinds, parseDevice, pinThread, probe, version } = nativeBinding
+const { DeviceHandle, LcoreHandle, MacvtapHandle, MempoolHandle, PortHandle, QueueHandle, TrafficHandle, Waiter, adoptQueue, burstFunctions, closeBurst, createLcore, createMempool, createTraffic, detach, driverTable, dropNames, freePortName, openDevice, openPort, packetKinds, parseDevice, pinThread, probe, version } = nativeBinding
 export { DeviceHandle }
 export { LcoreHandle }
 export { MacvtapHandle }
 export { MempoolHandle }
 export { PortHandle }
 export { QueueHandle }
+export { TrafficHandle }
 export { Waiter }
 export { adoptQueue }
 export { burstFunctions }
 export { closeBurst }
 export { createLcore }
 export { createMempool }
+export { createTraffic }
 export { detach }
 export { driverTable }
 export { dropNames }

@@ -25,8 +25,9 @@ async function runKni(argv: readonly string[]): Promise<number> {
 }
 
 async function runCommander(argv: readonly string[]): Promise<number> {
-  const [{ version }, { addDoctor }] = await Promise.all([
+  const [{ version }, { addGen }, { addDoctor }] = await Promise.all([
     import('./index.ts'),
+    import('./gen/command.ts'),
     import('./doctor/command.ts'),
   ])
   const program = new Command('vring')
@@ -43,6 +44,7 @@ async function runCommander(argv: readonly string[]): Promise<number> {
     .command('kni')
     .description("kernel interfaces vEth0, … for ports, called like DPDK's kni (vring kni --help)")
   let status = 0
+  addGen(program, (of) => (status = of))
   addDoctor(program, (of) => (status = of))
   if (argv.length === 0) {
     program.outputHelp({ error: true })

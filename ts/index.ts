@@ -49,3 +49,14 @@ export { type QueueInfo, type QueueToken, RxQueue, TxQueue } from './queue.ts'
 export type { OffloadInfo, Offloads, RssConfig, RssType, RxMode, RxOffload, TxOffload } from './rxmode.ts'
 export type { Drops, PortStats, QueueStats } from './stats.ts'
 export type { BurstFunction, ForwardScript, ScriptContext } from './testpmd/script/api.ts'
+export {
+  type FrameOptions,
+  type ReceivedTraffic,
+  type SentTraffic,
+  Traffic,
+  type TrafficLatency,
+  type TrafficOptions,
+  type TrafficReport,
+  type TrafficSize,
+  type TrafficStream,
+} from './traffic.ts'

@@ -2,8 +2,9 @@
 import type { LcoreHandle, QueueHandle, StreamRequest, Waiter } from '../index.js'
 import { native } from './binding.ts'
 import { attempt, invalid, VringError } from './errors.ts'
-import { parseMac } from './packet/format.ts'
+import { macBytes } from './packet/format.ts'
 import { handleOfQueue, type RxQueue, type TxQueue } from './queue.ts'
+import { handleOfTraffic, type Traffic, type TrafficStream, trafficStreams } from './traffic.ts'
 
 /**
  * What an lcore does with a burst, as testpmd's modes of the same name. `io`: sends it on. `macswap`: swaps the two Ethernet
@@ -62,12 +63,10 @@ export interface LcoreOptions {
 const NO_SOURCE = '02:00:00:00:00:00'
 
 function streamRequest({ rx, tx, src, dst }: Stream): StreamRequest {
-  const bytes = (mac: string): number[] =>
-    [5, 4, 3, 2, 1, 0].map((i) => Math.floor(parseMac(mac) / 2 ** (8 * i)) & 255)
   const queues: { rx?: QueueHandle; tx?: QueueHandle } = {}
   if (rx !== undefined) queues.rx = handleOfQueue(rx)
   if (tx !== undefined) queues.tx = handleOfQueue(tx)
-  return { ...queues, src: bytes(src ?? tx?.port?.mac ?? NO_SOURCE), dst: bytes(dst ?? NO_SOURCE) }
+  return { ...queues, src: macBytes(src ?? tx?.port?.mac ?? NO_SOURCE), dst: macBytes(dst ?? NO_SOURCE) }
 }
 
 /**
@@ -100,14 +99,28 @@ export class Lcore implements AsyncDisposable {
    * `ERR_VRING_INVALID_ARGUMENT` for an address that is none, `ERR_VRING_OUT_OF_RANGE`, `ERR_VRING_WRONG_MEMPOOL`, `ERR_VRING_CLOSED`.
    */
   start(engine: EngineName, streams: readonly Stream[], options: EngineOptions = {}): void {
-    if (this.#closed)
-      throw new VringError('ERR_VRING_CLOSED', `expected an open lcore, but ${this.name} was closed`)
     if (!Array.isArray(streams)) invalid('an array of streams', streams)
-    // One that ended by itself, which was not noticed yet.
-    if (!this.running) this.#finish()
     const { txpkts, ...rest } = options
     const request = { engine, ...rest, ...(txpkts === undefined ? {} : { txpkts: [...txpkts] }) }
-    attempt(() => this.#handle.start(request, streams.map(streamRequest)))
+    this.#launch(() => this.#handle.start(request, streams.map(streamRequest)))
+  }
+
+  /**
+   * Does a part of a traffic run: sends on the streams with a `tx` queue, checks what comes on those with an `rx` queue. It ends by itself
+   * when all is sent; if it checks, when it is stopped, since it does not know what is on its way. Its counts are those of
+   * {@link stats}, and when it has ended {@link Traffic.report} has all. Throws as {@link start}.
+   */
+  startTraffic(traffic: Traffic, streams: readonly TrafficStream[]): void {
+    const requests = trafficStreams(streams)
+    this.#launch(() => handleOfTraffic(traffic).start(this.#handle, requests))
+  }
+
+  #launch(start: () => void): void {
+    if (this.#closed)
+      throw new VringError('ERR_VRING_CLOSED', `expected an open lcore, but ${this.name} was closed`)
+    // One that ended by itself, which was not noticed yet.
+    if (!this.running) this.#finish()
+    attempt(start)
     this.#ended = new Promise((resolve) => {
       this.#settle = resolve
     })

@@ -7,6 +7,7 @@ import { kernelFolder } from '../../scripts/kernels.mjs'
 export type Need =
   | 'guest'
   | 'guest-6.12'
+  | 'terminal'
   | 'dpdk'
   | 'qemu'
   | 'tshark'
@@ -74,6 +75,7 @@ function guest(series: string): string | undefined {
 }
 
 const checks: Readonly<Record<Need, () => string | undefined>> = {
+  terminal: () => installed('script', 'bsdutils'),
   dpdk: () => installed('dpdk-testpmd', 'dpdk-dev') ?? installed('script', 'bsdutils'),
   qemu: () => installed('qemu-system-x86_64', 'qemu-system-x86 ipxe-qemu seabios'),
   guest: () => guest('6.1'),

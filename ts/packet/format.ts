@@ -19,6 +19,12 @@ export function parseMac(text: string): number {
   )
 }
 
+/** An Ethernet address as its six bytes. Throws `ERR_VRING_INVALID_ARGUMENT`. */
+export function macBytes(text: string): number[] {
+  const mac = parseMac(text)
+  return [5, 4, 3, 2, 1, 0].map((i) => Math.floor(mac / 2 ** (8 * i)) & 255)
+}
+
 /** A 32-bit number as an IPv4 address: `198.18.0.1`. */
 export function formatIpv4(address: number): string {
   return [24, 16, 8, 0].map((shift) => (address >>> shift) & 255).join('.')

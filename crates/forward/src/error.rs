@@ -45,6 +45,9 @@ pub enum ForwardError {
         /// Destination.
         dst: std::net::IpAddr,
     },
+    /// Packets that are made have no times of their own.
+    #[error("expected a recording to be played at its own pace, got none")]
+    Recording,
     /// An option is out of range.
     #[error("expected {what} from {min} to {max}, got {got}")]
     Range {
@@ -74,7 +77,7 @@ impl ForwardError {
             Self::Cpu { .. } => "ERR_VRING_CPU",
             Self::Stream { .. } => "ERR_VRING_STREAM",
             Self::Mempools { .. } => "ERR_VRING_WRONG_MEMPOOL",
-            Self::Addresses { .. } => "ERR_VRING_INVALID_ARGUMENT",
+            Self::Addresses { .. } | Self::Recording => "ERR_VRING_INVALID_ARGUMENT",
             Self::Range { .. } => "ERR_VRING_OUT_OF_RANGE",
             Self::Port(source) => source.code(),
             Self::Thread(_) => "ERR_VRING_SYSTEM",

@@ -5,10 +5,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
-use vring_forward::traffic::{FrameSpec, Protocol, Received, Sent, Size, TrafficOptions, Vary};
+use vring_forward::traffic::{
+    FrameSpec, Protocol, Rate, Received, Sent, Size, TrafficOptions, Vary,
+};
 use vring_forward::{ForwardError, Lcore, Stream, Traffic};
 use vring_mem::{Burst, Mempool, MempoolConfig, Pages};
-use vring_port::{Device, Offloads, Owner, Port, PortConfig, RxQueue, open};
+use vring_port::{Device, Offloads, Owner, Port, PortConfig, Recording, RxQueue, open};
 
 fn pool() -> Arc<Mempool> {
     let config = MempoolConfig {
@@ -407,4 +409,46 @@ fn what_cannot_be_sent_is_refused() {
         ),
         "expected the sum of the weights of sizes from 1 to 4096, got 0"
     );
+}
+
+/// A recording goes out byte for byte, as often as the limit says, at any rate; nobody takes its packets for generated ones.
+#[test]
+fn a_recording_is_sent_as_it_was_captured() {
+    let pool = pool();
+    let path = std::env::temp_dir().join(format!("vring-replay-{}.pcap", std::process::id()));
+    let name = path.to_str().unwrap();
+    let writer = port(&pool, &format!("net_pcap_out,tx_pcap={name}"));
+    let options = TrafficOptions {
+        sizes: sizes(&[(60, 1), (1514, 1), (5000, 1)]),
+        limit: Some(3),
+        ..Default::default()
+    };
+    send(&Traffic::new(options).unwrap(), &writer, spec());
+    drop(writer);
+    let recording = Arc::new(Recording::load(name).unwrap());
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!((recording.len(), recording.longest()), (3, 5000));
+
+    let ring = port(&pool, "net_ring_replay,size=1024");
+    let options = TrafficOptions {
+        recording: Some(recording.clone()),
+        limit: Some(7),
+        ..Default::default()
+    };
+    send(&Traffic::new(options.clone()).unwrap(), &ring, spec());
+    let packets = drain(&ring.rx_queues()[0], &pool);
+    assert_eq!(packets.len(), 7);
+    for (i, packet) in packets.iter().enumerate() {
+        assert_eq!(packet, recording.packet(i % 3), "packet {i}");
+    }
+
+    let no_recording = TrafficOptions {
+        rate: Some(Rate::Recorded(1.0)),
+        ..Default::default()
+    };
+    assert!(matches!(
+        Traffic::new(no_recording),
+        Err(ForwardError::Recording)
+    ));
+    assert_eq!(pool.free_count(), 4096);
 }

@@ -7,6 +7,7 @@ use napi::bindgen_prelude::ClassInstance;
 use napi_derive::napi;
 use rustix::thread::CpuSet;
 use vring_forward::{Engine, EngineOptions, ForwardError, Lcore, Stream};
+use vring_port::{RxQueue, TxQueue};
 
 use crate::error::{Result, coded, failure};
 use crate::isolate;
@@ -43,27 +44,39 @@ pub struct StreamRequest<'env> {
     pub dst: Vec<u8>,
 }
 
+type Handle<'env> = Option<ClassInstance<'env, QueueHandle>>;
+
+/// The receive queue of a handle.
+pub(crate) fn rx_of(handle: &Handle<'_>) -> Option<Arc<RxQueue>> {
+    match handle.as_ref()?.queue() {
+        AnyQueue::Rx(queue) => Some(queue.clone()),
+        AnyQueue::Tx(_) => None,
+    }
+}
+
+/// The transmit queue of a handle.
+pub(crate) fn tx_of(handle: &Handle<'_>) -> Option<Arc<TxQueue>> {
+    match handle.as_ref()?.queue() {
+        AnyQueue::Tx(queue) => Some(queue.clone()),
+        AnyQueue::Rx(_) => None,
+    }
+}
+
+/// An Ethernet address.
+pub(crate) fn mac(bytes: &[u8]) -> Result<[u8; 6]> {
+    <[u8; 6]>::try_from(bytes).map_err(|_| {
+        failure(
+            "ERR_VRING_INVALID_ARGUMENT",
+            "expected an Ethernet address of 6 bytes",
+        )
+    })
+}
+
 impl StreamRequest<'_> {
     fn stream(&self) -> Result<Stream> {
-        let mac = |bytes: &[u8]| {
-            <[u8; 6]>::try_from(bytes).map_err(|_| {
-                failure(
-                    "ERR_VRING_INVALID_ARGUMENT",
-                    "expected an Ethernet address of 6 bytes",
-                )
-            })
-        };
-        let rx = self.rx.as_ref().and_then(|handle| match handle.queue() {
-            AnyQueue::Rx(queue) => Some(queue.clone()),
-            AnyQueue::Tx(_) => None,
-        });
-        let tx = self.tx.as_ref().and_then(|handle| match handle.queue() {
-            AnyQueue::Tx(queue) => Some(queue.clone()),
-            AnyQueue::Rx(_) => None,
-        });
         Ok(Stream {
-            rx,
-            tx,
+            rx: rx_of(&self.rx),
+            tx: tx_of(&self.tx),
             src: mac(&self.src)?,
             dst: mac(&self.dst)?,
         })
@@ -87,7 +100,8 @@ pub struct LcoreHandle {
     lcore: Arc<Lcore>,
 }
 
-fn whole(what: &str, value: f64) -> Result<u64> {
+/// A number that counts.
+pub(crate) fn whole(what: &str, value: f64) -> Result<u64> {
     if value.fract() == 0.0 && (0.0..9.007_199_254_740_992e15).contains(&value) {
         #[expect(
             clippy::cast_possible_truncation,
@@ -102,7 +116,8 @@ fn whole(what: &str, value: f64) -> Result<u64> {
     ))
 }
 
-fn narrow<T: TryFrom<u64>>(what: &str, value: f64) -> Result<T> {
+/// One that fits.
+pub(crate) fn narrow<T: TryFrom<u64>>(what: &str, value: f64) -> Result<T> {
     T::try_from(whole(what, value)?).map_err(|_| {
         failure(
             "ERR_VRING_OUT_OF_RANGE",
@@ -136,6 +151,12 @@ pub fn pin_thread(cpu: f64) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu);
     rustix::thread::sched_setaffinity(None, &set).map_err(refused)
+}
+
+impl LcoreHandle {
+    pub(crate) fn lcore(&self) -> &Lcore {
+        &self.lcore
+    }
 }
 
 #[napi]

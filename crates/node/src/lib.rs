@@ -18,6 +18,7 @@ mod probe;
 mod queue;
 mod shown;
 mod token;
+mod traffic;
 
 use napi_derive::napi;
 

@@ -14,7 +14,7 @@ mod port;
 mod queue;
 
 pub use devargs::{DRIVERS, DevargInfo, Device, DriverInfo};
-pub use drivers::open;
+pub use drivers::{Recording, open};
 pub use error::PortError;
 pub use event::{EventQueue, LinkStatus, PortEvent};
 pub use offload::{OffloadInfo, Offloads, RxOffloads, TxOffloads};

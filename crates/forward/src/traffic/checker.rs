@@ -78,6 +78,14 @@ impl Default for Received {
 }
 
 impl Received {
+    /// Counts the packets of a burst: those of a recording are foreign, whatever is in them.
+    pub(super) fn count(&mut self, burst: &Burst) {
+        let lens = burst.packets().1;
+        self.packets += lens.len() as u64;
+        self.foreign += lens.len() as u64;
+        self.bytes += lens.iter().map(|&len| u64::from(len)).sum::<u64>();
+    }
+
     /// Looks at all packets of a burst, which came at `now`.
     #[inline]
     pub(super) fn look(&mut self, pool: &Mempool, burst: &Burst, now: u64) {

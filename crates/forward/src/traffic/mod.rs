@@ -9,6 +9,7 @@ mod frame;
 mod sender;
 mod sequence;
 mod signature;
+mod source;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +17,7 @@ use std::time::Instant;
 
 use vring_mem::Burst;
 use vring_mem::burst::MAX_BURST;
-use vring_port::{Owner, PortError, RxQueue};
+use vring_port::{Owner, PortError, Recording, RxQueue};
 
 use crate::lcore::Work;
 use crate::stats::{Counters, add};
@@ -45,16 +46,8 @@ pub enum Rate {
     Packets(f64),
     /// Bits a second on an Ethernet: with preamble, check sequence and gap, 24 bytes a packet.
     Bits(f64),
-}
-
-impl Rate {
-    /// Packets a second, where the mean packet takes so many bits.
-    fn packets(self, mean_bits: f64) -> f64 {
-        match self {
-            Self::Packets(packets) => packets,
-            Self::Bits(bits) => bits / mean_bits,
-        }
-    }
+    /// As the packets of the recording came, so many times as fast.
+    Recorded(f64),
 }
 
 /// What each sender sends.
@@ -64,6 +57,8 @@ pub struct TrafficOptions {
     pub sizes: Vec<Size>,
     /// Flows of each sender, which take turns: 1 to 65535, all senders together.
     pub flows: u16,
+    /// Packets to send instead, over and over: they bear no signature, so that the checker can only count them.
+    pub recording: Option<Arc<Recording>>,
     /// None: as fast as the queue takes them.
     pub rate: Option<Rate>,
     /// Packets of a burst, 1 to 512.
@@ -82,6 +77,7 @@ impl Default for TrafficOptions {
                 weight: 1,
             }],
             flows: 1,
+            recording: None,
             rate: None,
             burst: 32,
             limit: None,
@@ -125,9 +121,15 @@ impl Traffic {
         if options.flows == 0 {
             return range("flows", 1, u16::MAX.into(), 0);
         }
-        let rate = options.rate.map_or(1.0, |rate| rate.packets(1.0));
+        let rate = match options.rate {
+            None => 1.0,
+            Some(Rate::Packets(n) | Rate::Bits(n) | Rate::Recorded(n)) => n,
+        };
         if !(rate.is_finite() && rate > 0.0) {
             return range("a rate", 1, usize::MAX, 0);
+        }
+        if matches!(options.rate, Some(Rate::Recorded(_))) && options.recording.is_none() {
+            return Err(ForwardError::Recording);
         }
         Ok(Arc::new(Self {
             options,
@@ -177,6 +179,12 @@ impl Traffic {
         };
         state.flows += u32::from(self.options.flows);
         Ok(first)
+    }
+
+    /// What its senders send.
+    #[must_use]
+    pub fn options(&self) -> &TrafficOptions {
+        &self.options
     }
 
     /// What each sender sent, of those that have ended.
@@ -303,7 +311,10 @@ fn check(
 ) -> Result<usize, PortError> {
     let got = rx.burst(owner, burst)?;
     if got > 0 {
-        received.look(rx.pool(), burst, traffic.now());
+        match traffic.options.recording {
+            None => received.look(rx.pool(), burst, traffic.now()),
+            Some(_) => received.count(burst),
+        }
         rx.pool().free_burst(burst);
     }
     Ok(got)

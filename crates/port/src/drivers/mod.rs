@@ -18,6 +18,8 @@ use std::sync::{Mutex, PoisonError};
 
 use vring_vhost::SocketRole;
 
+pub use pcap::Recording;
+
 use crate::port::{Driver, Shared, check_mtu};
 use crate::{Device, Offloads, Port, PortConfig, PortError};
 

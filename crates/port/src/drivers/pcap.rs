@@ -3,7 +3,9 @@
 //! Receiving is as fast as it can be, not at the pace of the capture. A record that was cut when it was captured is delivered as it is, with
 //! the bytes that are there, as in DPDK. Without `rx_pcap=` nothing is received; without `tx_pcap=` packets are dropped as `tx_no_file`.
 
+mod clock;
 mod read;
+mod recording;
 mod rx;
 mod tx;
 
@@ -18,6 +20,7 @@ use super::{MAX_QUEUES, Opened, check_queues, random_mac};
 use crate::port::{Driver, Shared};
 use crate::{Device, LinkStatus, PortConfig, PortError, PortInfo};
 use read::Capture;
+pub use recording::Recording;
 use rx::PcapRx;
 use tx::{Format, NoFile, PcapTx};
 

@@ -1,17 +1,11 @@
 //! When packets leave, and in which order.
 
 use super::*;
-use crate::traffic::{Protocol, Rate, Vary};
+use vring_mem::Mempool;
 
-#[test]
-fn sizes_follow_each_other_evenly_by_their_weights() {
-    let size = |bytes, weight| Size { bytes, weight };
-    let imix = order(&[size(60, 7), size(590, 4), size(1514, 1)]).unwrap();
-    assert_eq!(imix, [0, 1, 0, 0, 1, 0, 2, 0, 1, 0, 1, 0]);
-    assert!(order(&[size(60, 0)]).is_err() && order(&[size(60, MAX_ORDER + 1)]).is_err());
-}
+use crate::traffic::{Protocol, Rate, Size, Vary};
 
-fn sender(options: TrafficOptions, device: &str) -> (vring_port::Port, Sender) {
+fn sender_on(options: TrafficOptions, device: &str) -> (vring_port::Port, Sender) {
     use std::net::IpAddr;
     let pool = Mempool::new(&vring_mem::MempoolConfig {
         count: 4096,
@@ -57,7 +51,7 @@ fn packets_leave_when_they_are_due() {
             limit: Some(150),
             ..Default::default()
         };
-        let (_port, mut sender) = sender(
+        let (_port, mut sender) = sender_on(
             options,
             &format!("net_null_due{}", u8::from(rate == Rate::Bits(1e9))),
         );
@@ -79,7 +73,7 @@ fn packets_leave_when_they_are_due() {
 #[test]
 fn what_could_not_be_sent_in_time_is_late_and_not_sent_in_one_go() {
     let rate = Some(Rate::Packets(1e6));
-    let (_port, mut sender) = sender(
+    let (_port, mut sender) = sender_on(
         TrafficOptions {
             rate,
             ..Default::default()
@@ -87,17 +81,32 @@ fn what_could_not_be_sent_in_time_is_late_and_not_sent_in_one_go() {
         "net_null_late",
     );
     let owner = Owner::new();
-    assert_eq!(sender.turn(owner, 20_000_000).unwrap(), 32);
-    assert_eq!(sender.sent.late, 10_000);
+    assert_eq!(
+        [5, 20_000_005].map(|now| sender.turn(owner, now).unwrap()),
+        [1, 32]
+    );
+    assert_eq!(sender.sent.late, 9_999);
     let rest: usize = (0..400)
-        .map(|_| sender.turn(owner, 20_000_000).unwrap())
+        .map(|_| sender.turn(owner, 20_000_005).unwrap())
         .sum();
-    assert_eq!(rest + 32, 10_001);
+    assert_eq!(rest + 33, 10_002);
+
+    let limited = TrafficOptions {
+        rate,
+        limit: Some(1),
+        ..Default::default()
+    };
+    let (_port, mut sender) = sender_on(limited, "net_null_ended");
+    assert_eq!(
+        [0, 20_000_000].map(|now| sender.turn(owner, now).unwrap()),
+        [1, 0]
+    );
+    assert_eq!(sender.sent.late, 0, "nothing is due after the last packet");
 }
 
 #[test]
 fn a_full_queue_keeps_what_it_did_not_take_for_later_in_order() {
-    let (port, mut sender) = sender(
+    let (port, mut sender) = sender_on(
         TrafficOptions {
             limit: Some(100),
             ..Default::default()
@@ -117,6 +126,56 @@ fn a_full_queue_keeps_what_it_did_not_take_for_later_in_order() {
         (moved, sender.sent.packets, sender.is_done(0)),
         (100, 100, true)
     );
+}
+
+/// A classic capture with nanoseconds: packets of 60 bytes at these times.
+fn recording(name: &str, times: &[u32]) -> Arc<vring_port::Recording> {
+    let mut bytes: Vec<u8> = [0xa1b2_3c4d, 2 | 4 << 16, 0, 0, 65535, 1]
+        .into_iter()
+        .flat_map(u32::to_le_bytes)
+        .collect();
+    for &time in times {
+        bytes.extend([7, time, 60, 60].into_iter().flat_map(u32::to_le_bytes));
+        bytes.extend([0; 60]);
+    }
+    let path = std::env::temp_dir().join(format!("vring-{name}-{}.pcap", std::process::id()));
+    std::fs::write(&path, bytes).unwrap();
+    let loaded = vring_port::Recording::load(path.to_str().unwrap());
+    std::fs::remove_file(&path).unwrap();
+    Arc::new(loaded.unwrap())
+}
+
+#[test]
+fn a_recording_is_played_at_its_own_pace_and_again() {
+    let options = |speed| TrafficOptions {
+        recording: Some(recording("pace", &[100, 200, 200, 400])),
+        rate: Some(Rate::Recorded(speed)),
+        limit: Some(6),
+        ..Default::default()
+    };
+    let owner = Owner::new();
+    let (_port, mut sender) = sender_on(options(1.0), "net_null_own");
+    let mut at = |now| sender.turn(owner, now).unwrap();
+    // 100 nanoseconds lie between two of them in the mean: so many after the last it begins again.
+    assert_eq!(
+        [
+            at(0),
+            at(99),
+            at(100),
+            at(299),
+            at(300),
+            at(399),
+            at(400),
+            at(500),
+            at(900)
+        ],
+        [1, 0, 2, 0, 1, 0, 1, 1, 0]
+    );
+    assert!(sender.is_done(901));
+
+    let (_port, mut sender) = sender_on(options(2.0), "net_null_own2");
+    let mut at = |now| sender.turn(owner, now).unwrap();
+    assert_eq!([at(0), at(49), at(50), at(1000)], [1, 0, 2, 3]);
 }
 
 #[test]

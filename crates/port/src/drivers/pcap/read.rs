@@ -1,7 +1,7 @@
 //! Reading captures, a piece at a time: classic pcap in both byte orders with micro- or nanoseconds, and pcapng.
 //!
-//! Records are framed here, so that one that cannot be a packet is stepped over without being read, and options, of which a port needs
-//! none, are never looked at. A port does not need timestamps either.
+//! Records are framed here, so that one that cannot be a packet is stepped over without being read; of the options only an interface's clock
+//! is looked at.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -11,6 +11,7 @@ use pcap_file::pcap::PcapHeader;
 use pcap_file::{DataLink, Endianness};
 use rustix::fs::OFlags;
 
+use super::clock::Clock;
 use super::{MAX_PACKET, describe, identity, open_file};
 use crate::PortError;
 
@@ -35,6 +36,8 @@ pub(super) struct Record {
     pub(super) len: usize,
     /// What it begins with.
     pub(super) link: DataLink,
+    /// When it came, in nanoseconds; 0 where the capture does not say.
+    pub(super) time: u64,
     /// Where they begin, from the record's first byte.
     data: usize,
     /// Bytes of the whole record.
@@ -46,6 +49,7 @@ struct Interface {
     link: DataLink,
     /// 0 for no limit.
     snaplen: u32,
+    clock: Clock,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -177,7 +181,12 @@ impl Capture {
                 // The upper half says whether the frames have check sequences, as libpcap reads it.
                 let link = DataLink::from(u32::from(header.datalink) & 0xFFFF);
                 self.order = header.endianness;
-                self.format = Format::Pcap(Interface { link, snaplen: 0 });
+                let clock = Clock::of(header.ts_resolution);
+                self.format = Format::Pcap(Interface {
+                    link,
+                    snaplen: 0,
+                    clock,
+                });
                 self.expect_ethernet(link)
             }
             Err(_) => {
@@ -220,6 +229,7 @@ impl Capture {
         Ok(Some(Record {
             len: len as usize,
             link: interface.link,
+            time: interface.clock.of_parts(self.u32_at(0), self.u32_at(4)),
             data: RECORD_HEADER,
             whole,
         }))
@@ -261,6 +271,7 @@ impl Capture {
                 let interface = Interface {
                     link: DataLink::from(u32::from(self.u16_at(8))),
                     snaplen: self.u32_at(12),
+                    clock: self.clock(body)?,
                 };
                 self.interfaces.push(interface);
                 None
@@ -270,7 +281,7 @@ impl Capture {
             SIMPLE_PACKET => Some(self.simple_packet(body)?),
             _ => None,
         };
-        let Some((link, data, len)) = packet else {
+        let Some((link, data, len, time)) = packet else {
             self.window.skip(size.into());
             return Ok(Some(Block::Other));
         };
@@ -278,13 +289,24 @@ impl Capture {
         Ok(Some(Block::Packet(Record {
             len,
             link,
+            time,
             data,
             whole,
         })))
     }
 
-    /// The link type of a packet, where it begins in its block, and its length.
-    fn packet(&mut self, body: usize, wide: bool) -> Result<(DataLink, usize, usize), PortError> {
+    /// What the clock of the interface counts whose block is next, with a body of so many bytes.
+    fn clock(&mut self, body: usize) -> Result<Clock, PortError> {
+        // Options that do not fit the window are not worth a look.
+        let end = 8 + body.min(WINDOW - 8);
+        if !self.has(end)? {
+            return Err(self.cut());
+        }
+        Ok(Clock::of_options(&self.window.bytes()[16..end], self.order))
+    }
+
+    /// The link type of a packet, where it begins in its block, its length and its time.
+    fn packet(&mut self, body: usize, wide: bool) -> Result<Found, PortError> {
         const FIELDS: usize = 20;
         self.want_body(body, FIELDS)?;
         let interface = if wide {
@@ -296,18 +318,21 @@ impl Capture {
         if captured > body - FIELDS {
             return Err(self.damaged(format!("a packet of {captured} bytes in a smaller block")));
         }
-        Ok((self.interface(interface)?.link, 8 + FIELDS, captured))
+        let interface = self.interface(interface)?;
+        let ticks = u64::from(self.u32_at(12)) << 32 | u64::from(self.u32_at(16));
+        let time = interface.clock.nanoseconds(ticks);
+        Ok((interface.link, 8 + FIELDS, captured, time))
     }
 
     /// As [`Capture::packet`]; of these the length is only known from the interface and the block.
-    fn simple_packet(&mut self, body: usize) -> Result<(DataLink, usize, usize), PortError> {
+    fn simple_packet(&mut self, body: usize) -> Result<Found, PortError> {
         self.want_body(body, 4)?;
         let interface = self.interface(0)?;
         let mut len = (self.u32_at(8) as usize).min(body - 4);
         if interface.snaplen != 0 {
             len = len.min(interface.snaplen as usize);
         }
-        Ok((interface.link, 12, len))
+        Ok((interface.link, 12, len, 0))
     }
 
     fn interface(&self, id: u32) -> Result<Interface, PortError> {
@@ -371,6 +396,9 @@ impl Capture {
         PortError::system(what, source)
     }
 }
+
+/// A packet's link type, where it begins in its block, its length and its time.
+type Found = (DataLink, usize, usize, u64);
 
 enum Block {
     Packet(Record),
