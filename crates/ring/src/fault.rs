@@ -91,6 +91,12 @@ pub enum RingFault {
         /// Fewest.
         min: u32,
     },
+    /// What an in-flight record says cannot be.
+    #[error("expected an in-flight record with {what}")]
+    Record {
+        /// What was expected.
+        what: &'static str,
+    },
     /// The memory that the peer shared is gone: it truncated the file.
     #[error("expected guest memory behind the ring; the peer took it away")]
     MemoryGone,

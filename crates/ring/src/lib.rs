@@ -8,6 +8,7 @@
 
 mod fault;
 mod indirect;
+pub mod inflight;
 mod layout;
 #[cfg(all(test, feature = "loom"))]
 mod model;
@@ -129,6 +130,12 @@ pub trait DriverRing: Send {
     fn take_outstanding(&mut self) -> Option<Used>;
     /// Asks for calls, or for none. Returns true if used chains came in while asking: the caller must not sleep then.
     fn want_calls(&mut self, on: bool) -> bool;
+    /// Where a device goes on that comes in the place of one that is gone, as far as can be seen from here: the base of the vring (vhost-user's
+    /// `VRING_BASE`). What is beyond that was not given back.
+    ///
+    /// # Errors
+    /// The device that is gone left what makes no sense.
+    fn device_base(&mut self) -> Result<u32, RingFault>;
 }
 
 /// Of the areas of a ring, one that the device writes.
@@ -136,6 +143,8 @@ pub trait DriverRing: Send {
 pub enum Area {
     /// The descriptor area: a packed ring itself.
     Desc,
+    /// The driver area: the available ring, when another device's chains in flight are put back into it ([`inflight::resume`]).
+    Driver,
     /// The device area: the used ring; packed: device event suppression.
     Device,
 }

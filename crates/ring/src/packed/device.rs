@@ -108,6 +108,28 @@ impl<const IN_ORDER: bool> Device<IN_ORDER> {
         Ok(device)
     }
 
+    #[inline(always)]
+    pub(super) fn ring(&self) -> &PackedRing {
+        &self.ring
+    }
+
+    /// Where the next used element goes.
+    #[inline(always)]
+    pub(super) fn position(&self) -> Pos {
+        self.next
+    }
+
+    /// Whether chains and slots are not the same.
+    #[inline(always)]
+    pub(super) fn has_long(&self) -> bool {
+        self.long > 0
+    }
+
+    /// Descriptors of the chain that begins at a slot.
+    pub(super) fn chain_at(&self, slot: u16) -> u16 {
+        self.chains[usize::from(slot)].count
+    }
+
     /// Looks for available descriptors until `wanted` chains are known.
     #[inline(always)]
     fn look(&mut self, wanted: usize) -> Result<(), RingFault> {
@@ -458,8 +480,7 @@ impl<const IN_ORDER: bool> DeviceRing for Device<IN_ORDER> {
     }
 
     fn base(&self) -> u32 {
-        let at = u32::from(self.next.packed());
-        at | at << 16
+        self.next.base()
     }
 
     fn written(&self, since: u32, each: &mut dyn FnMut(Area, u64, u64)) {

@@ -424,4 +424,12 @@ impl<const IN_ORDER: bool> DriverRing for Driver<IN_ORDER> {
         // What was seen of a batch is not written at each of its places.
         self.seen > 0 || (self.in_flight() > 0 && first & BOTH == self.used.bits)
     }
+
+    fn device_base(&mut self) -> Result<u32, RingFault> {
+        self.used_ready(usize::MAX)?;
+        if let Some(id) = self.lie {
+            return Err(self.bad_id(id));
+        }
+        Ok(self.look.base())
+    }
 }

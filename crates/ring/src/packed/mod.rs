@@ -7,10 +7,13 @@
 mod device;
 mod driver;
 mod layout;
+mod record;
 mod shared;
 #[cfg(all(test, not(feature = "loom")))]
 pub(crate) mod tests;
 
 pub use device::{Device, PackedDevice, PackedDeviceInOrder};
 pub use driver::{Driver, PackedDriver, PackedDriverInOrder};
+pub(crate) use record::resume;
+
 pub use layout::{MAX_PACKED_SIZE, PackedLayout, check_packed_size};

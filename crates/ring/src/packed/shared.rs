@@ -129,6 +129,13 @@ impl Pos {
     pub(super) const fn packed(self) -> u16 {
         self.slot | (self.wrap() as u16) << 15
     }
+
+    /// The base of a vring that goes on here, of which nothing is in flight: in vhost-user's packing.
+    #[inline(always)]
+    pub(super) const fn base(self) -> u32 {
+        let at = self.packed() as u32;
+        at | at << 16
+    }
 }
 
 /// `RING_EVENT_FLAGS_*` (2.8.10).
@@ -263,6 +270,13 @@ impl PackedRing {
     #[inline(always)]
     pub(super) fn set_addr(&self, slot: impl Into<usize>, addr: u64) {
         self.addr(slot.into()).store(addr, Ordering::Relaxed);
+    }
+
+    /// Both words of a descriptor as they are.
+    #[inline(always)]
+    pub(super) fn words(&self, slot: usize) -> (u64, u64) {
+        let word = self.word(slot).load(Ordering::Relaxed);
+        (self.addr(slot).load(Ordering::Relaxed), word)
     }
 
     /// Reads a descriptor once; the second word has been seen to be the driver's before. Also its id.

@@ -11,6 +11,8 @@ use vring_peer::RawPacked;
 
 use super::{Device, Driver, PackedDevice, PackedDriver, PackedLayout};
 use crate::RingFeatures;
+use crate::inflight::Areas;
+use crate::inflight::tests::Kept;
 use crate::tests::{self, BASE, Format};
 
 /// A packed ring, used in order or not.
@@ -44,6 +46,25 @@ impl<const IN_ORDER: bool> Format for PackedKind<IN_ORDER> {
     }
 }
 
+impl<const IN_ORDER: bool> Kept for PackedKind<IN_ORDER> {
+    const PACKED: bool = true;
+
+    fn areas(bed: &tests::Bed<Self>) -> Areas {
+        let [desc, driver, device] = areas(bed);
+        let size = bed.size;
+        Areas {
+            desc,
+            driver,
+            device,
+            size,
+        }
+    }
+
+    fn take_up(bed: &tests::Bed<Self>, features: RingFeatures, base: u32) -> Self::Device {
+        take_up(bed, features, base)
+    }
+}
+
 type Bed = tests::Bed<Packed>;
 
 fn areas<const IN_ORDER: bool>(bed: &tests::Bed<PackedKind<IN_ORDER>>) -> [NonNull<u8>; 3] {
@@ -52,7 +73,7 @@ fn areas<const IN_ORDER: bool>(bed: &tests::Bed<PackedKind<IN_ORDER>>) -> [NonNu
 }
 
 /// The same ring, to be written by hand.
-fn raw<const IN_ORDER: bool>(bed: &tests::Bed<PackedKind<IN_ORDER>>) -> RawPacked {
+pub(crate) fn raw<const IN_ORDER: bool>(bed: &tests::Bed<PackedKind<IN_ORDER>>) -> RawPacked {
     let [desc, driver, device] = areas(bed);
     // SAFETY: as in take_up.
     unsafe { RawPacked::new(desc, driver, device, bed.size) }

@@ -441,4 +441,9 @@ impl<const IN_ORDER: bool> DriverRing for Driver<IN_ORDER> {
         fence(Ordering::SeqCst);
         self.ring.used_idx().load(Ordering::Acquire) != self.used_idx
     }
+
+    fn device_base(&mut self) -> Result<u32, RingFault> {
+        self.used_ready(usize::MAX)?;
+        Ok(self.used_seen.into())
+    }
 }

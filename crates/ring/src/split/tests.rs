@@ -7,6 +7,8 @@ mod oracle;
 use vring_peer::RawRing;
 
 use super::{Device, Driver, SplitDevice, SplitDriver};
+use crate::inflight::Areas;
+use crate::inflight::tests::Kept;
 use crate::tests::{self, BASE, FEATURES, Format, features, piece, run_to};
 use crate::{DeviceRing, DriverRing, Piece, RingFeatures, SplitLayout};
 
@@ -42,6 +44,25 @@ impl<const IN_ORDER: bool> Format for SplitKind<IN_ORDER> {
     }
 }
 
+impl<const IN_ORDER: bool> Kept for SplitKind<IN_ORDER> {
+    const PACKED: bool = false;
+
+    fn areas(bed: &tests::Bed<Self>) -> Areas {
+        let [desc, driver, device] = areas(bed);
+        let size = bed.size;
+        Areas {
+            desc,
+            driver,
+            device,
+            size,
+        }
+    }
+
+    fn take_up(bed: &tests::Bed<Self>, features: RingFeatures, _base: u32) -> Self::Device {
+        Self::device(bed, features)
+    }
+}
+
 type Bed = tests::Bed<Split>;
 
 fn areas<const IN_ORDER: bool>(
@@ -52,7 +73,7 @@ fn areas<const IN_ORDER: bool>(
 }
 
 /// The same ring, to be written by hand.
-fn raw<const IN_ORDER: bool>(bed: &tests::Bed<SplitKind<IN_ORDER>>) -> RawRing {
+pub(crate) fn raw<const IN_ORDER: bool>(bed: &tests::Bed<SplitKind<IN_ORDER>>) -> RawRing {
     let [desc, avail, used] = areas(bed);
     // SAFETY: as in Split::device.
     unsafe { RawRing::new(desc, avail, used, bed.size) }

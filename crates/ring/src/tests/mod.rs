@@ -110,7 +110,7 @@ macro_rules! for_each_format {
         }
     };
 }
-use for_each_format;
+pub(crate) use for_each_format;
 
 /// A piece that nobody follows.
 pub(crate) fn piece(len: u32) -> Piece {

@@ -71,7 +71,7 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
     }
 
     #[cold]
-    fn bad_id(&self, id: u16) -> RingFault {
+    pub(super) fn bad_id(&self, id: u16) -> RingFault {
         RingFault::UsedId {
             id: id.into(),
             size: self.ring.size,
