@@ -56,8 +56,8 @@ fn snapshot(guest: &Guest) -> Vec<(u64, Vec<u8>)> {
 }
 
 fn ring_log(guest: &Guest) -> RingLog {
-    let [desc, _, used] = RawRing::areas(FIRST.0, guest.raw.size());
-    RingLog { desc, used }
+    let [desc, avail, used] = RawRing::areas(FIRST.0, guest.raw.size());
+    RingLog { desc, avail, used }
 }
 
 /// One run of a device over memory whose bytes are all `fill` where it may write: the pages that changed, and those in the log.
@@ -213,6 +213,7 @@ fn short_and_lost_logs_do_no_harm() {
     let mut tx = DeviceTx::<_, false>::new(guest.ring(), memory, guest.pool.clone(), layout(PLAIN))
         .with_ring_log(Some(RingLog {
             desc: u64::MAX,
+            avail: u64::MAX,
             used: u64::MAX - 1,
         }));
     let mut burst = burst_of(&guest.pool, &[60, 60]);

@@ -60,6 +60,7 @@ fn sending_over_a_packed_ring_logs_exactly_what_it_writes() {
         DeviceTx::<_, false>::new(ring.unwrap(), memory, pool, layout(Features::VERSION_1))
             .with_ring_log(Some(RingLog {
                 desc: areas[0],
+                avail: areas[1],
                 used: areas[2],
             }));
     assert_eq!(take(), BTreeSet::from([areas[2] / LOG_PAGE]), "a new half");

@@ -23,7 +23,7 @@ mod tests;
 pub use fault::RingFault;
 pub use layout::{MAX_SPLIT_SIZE, SplitLayout, check_split_size};
 
-use vring_mem::guest::GuestMemory;
+use vring_mem::guest::{GuestMemory, RingLog};
 
 #[cfg(not(target_endian = "little"))]
 compile_error!(
@@ -147,6 +147,18 @@ pub enum Area {
     Driver,
     /// The device area: the used ring; packed: device event suppression.
     Device,
+}
+
+impl Area {
+    /// Its guest-physical address, for the log.
+    #[must_use]
+    pub const fn address(self, log: &RingLog) -> u64 {
+        match self {
+            Self::Desc => log.desc,
+            Self::Driver => log.avail,
+            Self::Device => log.used,
+        }
+    }
 }
 
 /// A chain that the driver made available, by its first descriptor.

@@ -3,9 +3,11 @@
 
 mod channel;
 mod config;
+mod inflight;
 mod log;
 mod memory;
 mod notifier;
+mod reply;
 mod ring;
 mod server;
 mod session;
@@ -16,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vring_mem::guest::{GuestMemory, RingLog};
+use vring_ring::inflight::Record;
 
 pub use notifier::Notifier;
 pub use server::BackendServer;
@@ -80,6 +83,8 @@ pub struct VringConfig {
     pub used: NonNull<u8>,
     /// Where to go on: split, the next avail index; packed, indexes and wrap counters as the specification packs them.
     pub base: u32,
+    /// Where the device records what is in flight, if the front end passed a record. What another back end left there has been taken up.
+    pub record: Option<Record>,
     /// The virtio features that the driver took.
     pub features: u64,
     /// Whether packets may pass yet; [`BackendHandler::set_enabled`] changes it.

@@ -2,9 +2,11 @@
 
 mod channel;
 mod device;
+mod inflight;
 mod memory;
 
 pub use channel::{BackendRequest, BackendRequests};
+pub use inflight::Inflight;
 pub use memory::FrontendRegion;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -318,7 +320,7 @@ impl Frontend {
         }
         let need = match expect {
             Expect::Ack => FLAG_NEED_REPLY,
-            Expect::Nothing | Expect::Payload(_) => 0,
+            Expect::Nothing | Expect::Payload(_) | Expect::Descriptor(_) => 0,
         };
         let header = Header {
             request: request as u32,
@@ -343,6 +345,8 @@ enum Expect<'a> {
     Ack,
     /// A payload of one of these lengths.
     Payload(&'a [usize]),
+    /// A payload of one of these lengths, and a descriptor or none.
+    Descriptor(&'a [usize]),
 }
 
 fn receive_reply(
@@ -351,10 +355,11 @@ fn receive_reply(
     expect: Expect<'_>,
     wait: Wait<'_>,
 ) -> Result<Message, VhostError> {
-    let sizes = match expect {
+    let (sizes, most_fds) = match expect {
         Expect::Nothing => return Ok(Message::default()),
-        Expect::Ack => &[size_of::<u64>()],
-        Expect::Payload(sizes) => sizes,
+        Expect::Ack => (&[size_of::<u64>()][..], 0),
+        Expect::Payload(sizes) => (sizes, 0),
+        Expect::Descriptor(sizes) => (sizes, 1),
     };
     let message = wire::receive(socket, wait, wait.limit)?;
     let Header {
@@ -369,10 +374,10 @@ fn receive_reply(
             flags,
         });
     }
-    if !message.fds.is_empty() {
+    if message.fds.len() > most_fds {
         return Err(VhostError::FdCount {
             request,
-            expected: 0,
+            expected: most_fds,
             got: message.fds.len(),
         });
     }

@@ -21,7 +21,9 @@ mod wire;
 
 pub use backend::{Backend, BackendConfig, BackendHandler, BackendServer, Notifier, VringConfig};
 pub use error::VhostError;
-pub use frontend::{BackendRequest, BackendRequests, Frontend, FrontendRegion, VringAddresses};
+pub use frontend::{
+    BackendRequest, BackendRequests, Frontend, FrontendRegion, Inflight, VringAddresses,
+};
 pub use kernel::{Kernel, KernelError, KernelRegion};
 pub use message::{ProtocolFeatures, Request};
 pub use socket::{Endpoint, Listener, SocketRole};

@@ -80,6 +80,7 @@ impl ProtocolFeatures {
         .union(Self::LOG_SHMFD)
         .union(Self::BACKEND_REQ)
         .union(Self::CONFIG)
+        .union(Self::INFLIGHT_SHMFD)
         .union(Self::RARP)
         .union(Self::REPLY_ACK)
         .union(Self::NET_MTU)
@@ -165,6 +166,10 @@ requests! {
     GET_CONFIG = 24,
     /// Writes the device configuration space.
     SET_CONFIG = 25,
+    /// Asks for a new record of what is in flight, in a file.
+    GET_INFLIGHT_FD = 31,
+    /// Passes such a record, new or left by another back end.
+    SET_INFLIGHT_FD = 32,
     /// Disables all rings and resets the device.
     RESET_DEVICE = 34,
     /// Asks how many memory regions there can be.
@@ -190,6 +195,7 @@ impl Request {
                 | Self::GET_PROTOCOL_FEATURES
                 | Self::GET_QUEUE_NUM
                 | Self::GET_CONFIG
+                | Self::GET_INFLIGHT_FD
                 | Self::GET_MAX_MEM_SLOTS
                 | Self::GET_STATUS
         )
@@ -203,6 +209,7 @@ impl Request {
             Self::SET_LOG_BASE | Self::SET_LOG_FD => ProtocolFeatures::LOG_SHMFD,
             Self::SET_BACKEND_REQ_FD => ProtocolFeatures::BACKEND_REQ,
             Self::GET_CONFIG | Self::SET_CONFIG => ProtocolFeatures::CONFIG,
+            Self::GET_INFLIGHT_FD | Self::SET_INFLIGHT_FD => ProtocolFeatures::INFLIGHT_SHMFD,
             Self::SEND_RARP => ProtocolFeatures::RARP,
             Self::NET_SET_MTU => ProtocolFeatures::NET_MTU,
             Self::RESET_DEVICE => ProtocolFeatures::RESET_DEVICE,
@@ -305,6 +312,22 @@ pub struct LogArea {
     pub size: u64,
     /// Where it begins in the file.
     pub offset: u64,
+}
+
+/// Payload of `GET_INFLIGHT_FD` and `SET_INFLIGHT_FD`. As a structure of C it ends with padding, and so it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct InflightArea {
+    /// Bytes of the records.
+    pub mmap_size: u64,
+    /// Where they begin in the file.
+    pub mmap_offset: u64,
+    /// Rings.
+    pub num_queues: u16,
+    /// Descriptors of the largest of them.
+    pub queue_size: u16,
+    /// Unused.
+    pub padding: u32,
 }
 
 /// What the payload of `GET_CONFIG` and `SET_CONFIG` begins with; `size` bytes follow.

@@ -23,6 +23,8 @@ pub struct DirtyLog {
 pub struct RingLog {
     /// Descriptor area: what the device writes of a packed ring.
     pub desc: u64,
+    /// Driver area: where a device puts back what another had in flight.
+    pub avail: u64,
     /// Device area.
     pub used: u64,
 }

@@ -26,9 +26,5 @@ pub(super) fn mark_event<R: DeviceRing>(memory: &GuestMemory, at: Option<RingLog
 }
 
 fn mark(log: &DirtyLog, at: RingLog, area: Area, offset: u64, len: u64) {
-    let start = match area {
-        Area::Desc => at.desc,
-        Area::Device => at.used,
-    };
-    log.mark(start.saturating_add(offset), len);
+    log.mark(area.address(&at).saturating_add(offset), len);
 }

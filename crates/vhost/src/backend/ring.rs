@@ -5,6 +5,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use vring_mem::guest::{GuestMemory, RingLog};
+use vring_ring::inflight::Record;
 
 use super::VringConfig;
 use crate::message::{
@@ -49,6 +50,8 @@ pub(super) struct Ring {
     pub enabled: bool,
     /// Whether the handler has it.
     pub running: bool,
+    /// A record was passed since the ring ran last: another back end may have left something there.
+    pub take_up: bool,
 }
 
 /// Length and alignment of the three areas of a ring.
@@ -94,6 +97,7 @@ impl Ring {
         index: u16,
         features: u64,
         memory: &Arc<GuestMemory>,
+        record: Option<Record>,
     ) -> Result<VringConfig, String> {
         let packed = features & F_RING_PACKED != 0;
         let size = u16::try_from(self.size)
@@ -123,6 +127,7 @@ impl Ring {
             avail: area("driver area", addr.avail, layout.avail)?,
             used: area("device area", addr.used, layout.used)?,
             base: self.base,
+            record,
             features: features & !F_PROTOCOL_FEATURES,
             enabled: self.is_enabled(features),
             memory: memory.clone(),
@@ -138,6 +143,7 @@ impl Ring {
 fn ring_log(addr: &VringAddr, memory: &GuestMemory) -> Option<RingLog> {
     (memory.log().is_some() && addr.flags & VRING_F_LOG != 0).then(|| RingLog {
         desc: memory.guest_address(addr.desc).unwrap_or(u64::MAX),
+        avail: memory.guest_address(addr.avail).unwrap_or(u64::MAX),
         used: addr.log,
     })
 }

@@ -8,42 +8,20 @@ use vring_mem::guest::{DirtyLog, GuestMemory, MAX_REGIONS};
 use zerocopy::IntoBytes;
 
 use super::channel::Channel;
+use super::inflight::{self, Inflight};
+use super::reply::{Answer, Reply};
 use super::ring::{Kick, Ring};
 use super::{BackendConfig, BackendHandler, Notifier};
 use crate::error::VhostError;
 use crate::message::{
-    F_PROTOCOL_FEATURES, FLAG_NEED_REPLY, FLAG_REPLY, Header, MAX_VRING_SIZE, MemoryRegion,
-    ProtocolFeatures, Request, VERSION, VERSION_MASK, VRING_INDEX_MASK, VRING_NOFD, VringAddr,
-    VringState,
+    F_PROTOCOL_FEATURES, F_RING_PACKED, FLAG_NEED_REPLY, FLAG_REPLY, Header, MAX_VRING_SIZE,
+    MemoryRegion, ProtocolFeatures, Request, VERSION, VERSION_MASK, VRING_INDEX_MASK, VRING_NOFD,
+    VringAddr, VringState,
 };
 use crate::wire::{self, Message};
 
 /// Device status bit by which the driver says that it set its features (virtio 1.x, 2.1).
 const STATUS_FEATURES_OK: u8 = 0x08;
-
-/// An answer with its payload.
-enum Reply {
-    Number(u64),
-    Vring(VringState),
-    Bytes(Vec<u8>),
-}
-
-impl Reply {
-    fn into_bytes(self) -> Vec<u8> {
-        match self {
-            Self::Number(number) => number.as_bytes().to_vec(),
-            Self::Vring(state) => state.as_bytes().to_vec(),
-            Self::Bytes(bytes) => bytes,
-        }
-    }
-}
-
-/// A message that answers one. Its descriptors are closed once it was sent.
-pub(super) struct Answer {
-    pub header: Header,
-    pub payload: Vec<u8>,
-    pub fds: Vec<OwnedFd>,
-}
 
 pub(super) struct Session<'a> {
     config: &'a BackendConfig,
@@ -64,6 +42,7 @@ pub(super) struct Session<'a> {
     pub(super) log: Option<Arc<DirtyLog>>,
     pub(super) log_call: Option<Arc<OwnedFd>>,
     pub(super) channel: Option<Channel>,
+    pub(super) inflight: Option<Inflight>,
     rings: Vec<Ring>,
 }
 
@@ -89,6 +68,7 @@ impl<'a> Session<'a> {
             log: None,
             log_call: None,
             channel: None,
+            inflight: None,
             rings: (0..config.rings()).map(|_| Ring::default()).collect(),
         }
     }
@@ -129,17 +109,7 @@ impl<'a> Session<'a> {
             }
             Err(error) => return Err(error),
         };
-        let payload = reply.into_bytes();
-        let header = Header {
-            request,
-            flags: VERSION | FLAG_REPLY,
-            size: u32::try_from(payload.len()).unwrap_or(u32::MAX),
-        };
-        Ok(Some(Answer {
-            header,
-            payload,
-            fds: Vec::new(),
-        }))
+        Ok(Some(reply.to(request)))
     }
 
     fn dispatch(
@@ -164,6 +134,7 @@ impl<'a> Session<'a> {
                 let area = self.set_log_base(payload, fds)?;
                 return Ok(Some(Reply::Bytes(area.as_bytes().to_vec())));
             }
+            R::SET_INFLIGHT_FD => return self.set_inflight_fd(payload, fds).map(|()| None),
             R::SET_LOG_FD => return self.set_log_fd(payload, fds).map(|()| None),
             R::SET_BACKEND_REQ_FD => return self.set_backend_req_fd(payload, fds).map(|()| None),
             _ => expect_fds(request, &fds, 0)?,
@@ -179,6 +150,10 @@ impl<'a> Session<'a> {
             }
             R::GET_CONFIG => return Ok(Some(Reply::Bytes(self.get_config(payload)?))),
             R::SET_CONFIG => self.set_config(payload)?,
+            R::GET_INFLIGHT_FD => {
+                let (area, fd) = self.get_inflight_fd(payload)?;
+                return Ok(Some(Reply::Inflight(area, fd)));
+            }
             R::SET_VRING_ADDR => self.set_vring_addr(wire::parse(request, payload)?)?,
             R::SET_VRING_NUM | R::SET_VRING_BASE | R::SET_VRING_ENABLE | R::GET_VRING_BASE => {
                 return self.vring_state(request, wire::parse(request, payload)?);
@@ -294,6 +269,7 @@ impl<'a> Session<'a> {
         for ring in &mut self.rings {
             *ring = Ring::default();
         }
+        self.inflight = None;
         self.status = 0;
         self.features_refused = false;
         self.features &= F_PROTOCOL_FEATURES;
@@ -428,14 +404,24 @@ impl<'a> Session<'a> {
     /// Starts a ring that is complete and not running. With no memory map yet, a ring is not complete.
     fn start(&mut self, index: u16, request: Request) -> Result<(), VhostError> {
         let (features, memory) = (self.features, self.memory.clone());
+        let packed = features & F_RING_PACKED != 0;
+        let inflight = self.inflight.as_ref();
+        let record = inflight.and_then(|inflight| inflight.record(index, packed));
         let ring = self.ring(index);
         if ring.running || !ring.is_complete() || memory.regions().is_empty() {
             return Ok(());
         }
-        ring.locate(index, features, &memory)
-            .and_then(|config| self.handler.start_queue(config))
+        let take_up = ring.take_up;
+        ring.locate(index, features, &memory, record)
+            .and_then(|mut config| {
+                if take_up {
+                    config.base = inflight::take_up(&config)?;
+                }
+                self.handler.start_queue(config)
+            })
             .map_err(|reason| VhostError::BadValue { request, reason })?;
-        self.ring(index).running = true;
+        let ring = self.ring(index);
+        (ring.running, ring.take_up) = (true, false);
         Ok(())
     }
 
@@ -462,6 +448,17 @@ impl<'a> Session<'a> {
         for index in 0..self.config.rings() {
             self.stop(index);
         }
+    }
+
+    /// All rings have another record.
+    pub(super) fn take_up_all(&mut self) {
+        for ring in &mut self.rings {
+            ring.take_up = true;
+        }
+    }
+
+    pub(super) fn ring_count(&self) -> u16 {
+        self.config.rings()
     }
 
     fn forget_kicks(&mut self) {
