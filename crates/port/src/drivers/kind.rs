@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use vring_mem::Region;
 use vring_net::Features;
+use vring_ring::inflight::Recorded;
 use vring_ring::packed::{
     PackedDevice, PackedDeviceInOrder, PackedDriver, PackedDriverInOrder, PackedLayout,
     check_packed_size,
@@ -120,12 +121,16 @@ impl DriverKind {
     }
 }
 
-/// The device's half of a ring of any kind.
+/// The device's half of a ring of any kind, that keeps a record of what is in flight or does not.
 pub(super) enum DeviceKind {
     Split(SplitDevice),
     SplitInOrder(SplitDeviceInOrder),
     Packed(PackedDevice),
     PackedInOrder(PackedDeviceInOrder),
+    SplitRecorded(Recorded<SplitDevice>),
+    SplitInOrderRecorded(Recorded<SplitDeviceInOrder>),
+    PackedRecorded(Recorded<PackedDevice>),
+    PackedInOrderRecorded(Recorded<PackedDeviceInOrder>),
 }
 
 impl DeviceKind {
@@ -144,21 +149,35 @@ impl DeviceKind {
             base,
             ..
         } = *config;
+        macro_rules! half {
+            ($plain:ident, $recorded:ident, $ring:expr) => {
+                match &config.record {
+                    Some(record) => Self::$recorded(Recorded::new($ring, record.clone())),
+                    None => Self::$plain($ring),
+                }
+            };
+        }
         // SAFETY: the back end checked size, alignment and bounds of the three areas for this kind against the memory map, which the path
         // that gets the ring holds.
         unsafe {
             Ok(
                 match (features.contains(Features::RING_PACKED), ring.in_order) {
-                    (false, false) => Self::Split(SplitDevice::new(desc, avail, used, size, ring)),
+                    (false, false) => {
+                        let half = SplitDevice::new(desc, avail, used, size, ring);
+                        half!(Split, SplitRecorded, half)
+                    }
                     (false, true) => {
-                        Self::SplitInOrder(SplitDeviceInOrder::new(desc, avail, used, size, ring))
+                        let half = SplitDeviceInOrder::new(desc, avail, used, size, ring);
+                        half!(SplitInOrder, SplitInOrderRecorded, half)
                     }
                     (true, false) => {
-                        Self::Packed(PackedDevice::new(desc, avail, used, size, base, ring)?)
+                        let half = PackedDevice::new(desc, avail, used, size, base, ring)?;
+                        half!(Packed, PackedRecorded, half)
                     }
-                    (true, true) => Self::PackedInOrder(PackedDeviceInOrder::new(
-                        desc, avail, used, size, base, ring,
-                    )?),
+                    (true, true) => {
+                        let half = PackedDeviceInOrder::new(desc, avail, used, size, base, ring)?;
+                        half!(PackedInOrder, PackedInOrderRecorded, half)
+                    }
                 },
             )
         }
@@ -172,7 +191,7 @@ pub(super) trait Named {
 }
 
 macro_rules! named {
-    ($($ring:ident = $name:literal),*) => { $(impl Named for $ring { const NAME: &'static str = $name; })* };
+    ($($ring:ty = $name:literal),*) => { $(impl Named for $ring { const NAME: &'static str = $name; })* };
 }
 
 named!(
@@ -183,5 +202,9 @@ named!(
     SplitDevice = "split",
     SplitDeviceInOrder = "split, in order",
     PackedDevice = "packed",
-    PackedDeviceInOrder = "packed, in order"
+    PackedDeviceInOrder = "packed, in order",
+    Recorded<SplitDevice> = "split",
+    Recorded<SplitDeviceInOrder> = "split, in order",
+    Recorded<PackedDevice> = "packed",
+    Recorded<PackedDeviceInOrder> = "packed, in order"
 );

@@ -14,13 +14,15 @@ use crate::queue::{DescStatus, Mode, Path, RxPath, TxPath};
 
 /// Goes on with the ring of whatever kind it is: the code is compiled for each.
 macro_rules! with_ring {
-    ($kinds:ident, $of:expr, $ring:ident => $make:expr) => {
-        match $of {
-            $kinds::Split($ring) => $make,
-            $kinds::SplitInOrder($ring) => $make,
-            $kinds::Packed($ring) => $make,
-            $kinds::PackedInOrder($ring) => $make,
-        }
+    (DriverKind, $of:expr, $ring:ident => $make:expr) => {
+        with_ring!($of, $ring => $make; DriverKind: Split SplitInOrder Packed PackedInOrder)
+    };
+    (DeviceKind, $of:expr, $ring:ident => $make:expr) => {
+        with_ring!($of, $ring => $make; DeviceKind: Split SplitInOrder Packed PackedInOrder
+            SplitRecorded SplitInOrderRecorded PackedRecorded PackedInOrderRecorded)
+    };
+    ($of:expr, $ring:ident => $make:expr; $kinds:ident: $($kind:ident)*) => {
+        match $of { $($kinds::$kind($ring) => $make,)* }
     };
 }
 
@@ -123,6 +125,11 @@ fn waiting<R: DriverRing>(ring: &mut R) -> usize {
     ring.used_ready(usize::MAX).unwrap_or(0)
 }
 
+/// Where a device goes on that comes in the place of one that is gone, unless that one left nonsense.
+fn device_base<R: DriverRing>(ring: &mut R) -> Option<u32> {
+    ring.device_base().ok()
+}
+
 /// Descriptors that the device has, or has given back unseen.
 fn held<R: DriverRing>(ring: &R) -> usize {
     usize::from(ring.size()) - ring.free_descs()
@@ -139,6 +146,10 @@ impl<R: DriverRing + Named, const MRG: bool, const OFF: bool> Path for DriverRx<
 
     fn size(&self) -> u32 {
         self.ring().size().into()
+    }
+
+    fn device_base(&mut self) -> Option<u32> {
+        device_base(self.ring_mut())
     }
 
     fn desc_status(&mut self, offset: u32) -> Option<DescStatus> {
@@ -176,6 +187,10 @@ impl<R: DriverRing + Named, const OFF: bool> Path for DriverTx<R, OFF> {
 
     fn size(&self) -> u32 {
         self.ring().size().into()
+    }
+
+    fn device_base(&mut self) -> Option<u32> {
+        device_base(self.ring_mut())
     }
 
     /// Free descriptors are as good as those that the device is through with.

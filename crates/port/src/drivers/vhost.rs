@@ -50,6 +50,11 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
     features.set(Features::MQ, queues > 1);
     features |= offered_offloads(config.offloads, device.switch("tso", false)?);
     let keeps_partial = device.switch("legacy-ol-flags", false)?;
+    let mut protocol_features = OFFERED_PROTOCOL;
+    protocol_features.set(
+        ProtocolFeatures::INFLIGHT_SHMFD,
+        device.switch("inflight", true)?,
+    );
     let mac = device.mac("mac")?.unwrap_or_else(next_mac);
 
     let shared = Shared::new(&device.name, config)?;
@@ -62,7 +67,7 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
     };
     let backend = BackendConfig {
         features: features.bits(),
-        protocol_features: OFFERED_PROTOCOL,
+        protocol_features,
         max_queues: 2 * queues,
     };
     let vhost = |source| PortError::Vhost {

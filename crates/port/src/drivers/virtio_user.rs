@@ -1,5 +1,6 @@
 //! `net_virtio_user`: the virtio driver, on a vhost-user back end or on vhost in the kernel.
 
+mod held;
 mod kernel;
 mod rings;
 mod session;
@@ -19,6 +20,7 @@ use super::netdev;
 use super::{MAX_QUEUES, Opened, check_queues, random_mac, socket_details};
 use crate::port::{Driver, Shared};
 use crate::{Device, LinkStatus, Offloads, PortConfig, PortError, PortEvent, PortInfo};
+use held::Held;
 use session::Session;
 use wishes::Wishes;
 
@@ -35,6 +37,8 @@ struct Options {
     tx_size: u16,
     wanted: Features,
     mtu: u16,
+    /// Rings are kept for the back end that comes after one that is gone, where both keep a record.
+    inflight: bool,
 }
 
 pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
@@ -52,6 +56,7 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
     wanted.set(Features::MQ, pairs > 1);
     wanted |= Half::Driver.features(config.offloads);
     device.switch("cq", false)?;
+    let inflight = device.switch("inflight", true)?;
     let options = Options {
         name: device.name.clone(),
         pairs,
@@ -59,6 +64,7 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
         tx_size: ring_size(device, wanted, config.tx_desc)?,
         wanted,
         mtu: config.mtu,
+        inflight,
     };
     if kernel::is_kernel(&path) {
         return kernel::open(device, config, options, &path, max);
@@ -92,6 +98,7 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
                 options,
                 facts,
                 wishes,
+                held: None,
                 last_error: None,
             }
             .run(&endpoint, &stop);
@@ -174,6 +181,8 @@ struct Link {
     options: Options,
     facts: Arc<Mutex<Option<Features>>>,
     wishes: Arc<Wishes>,
+    /// The rings that the queues have.
+    held: Option<Held>,
     /// The same trouble with a back end that is dialled again and again is told once.
     last_error: Option<String>,
 }
@@ -192,9 +201,14 @@ impl Link {
                     return;
                 }
             };
-            match Session::start(socket, stop, &self.options, &self.shared) {
+            match Session::start(socket, stop, &self.options, &self.shared, &mut self.held) {
                 Ok(session) => self.serve(session, stop),
                 Err(error) => self.tell(error),
+            }
+            // What a back end has recorded waits for the next one. Else it has let go of the rings, and the buffers in them are ours again.
+            if !self.held.as_ref().is_some_and(Held::is_recorded) {
+                rings::detach(&self.shared);
+                self.held = None;
             }
             if is_readable(&**stop) {
                 return;
@@ -211,6 +225,7 @@ impl Link {
         *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Some(session.features());
         self.shared.set_link(LinkStatus::UP);
         let why = session.wait(stop, &self.wishes);
+        rings::halt(&self.shared, true);
         self.shared.set_link(LinkStatus::DOWN);
         *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = None;
         if matches!(why, VhostError::Stopped) {
@@ -221,8 +236,6 @@ impl Link {
                 source: why,
             });
         }
-        // Whether it took leave or died, the back end has let go of the rings: the buffers in them are ours again.
-        rings::detach(&self.shared);
     }
 
     fn tell(&mut self, error: PortError) {

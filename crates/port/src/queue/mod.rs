@@ -39,6 +39,8 @@ bitflags::bitflags! {
         const LINK = 1 << 2;
         /// The port works with fewer queues now.
         const UNUSED = 1 << 3;
+        /// The peer is not there. The ring waits for the one that comes in its place.
+        const PEER = 1 << 4;
     }
 }
 

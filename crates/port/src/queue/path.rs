@@ -47,6 +47,12 @@ pub trait Path: Send {
         0
     }
 
+    /// The same of a ring whose device half is elsewhere: where a device goes on that comes in the place of one that is gone. `None` where
+    /// nobody can say.
+    fn device_base(&mut self) -> Option<u32> {
+        None
+    }
+
     /// Which way of moving packets this is.
     fn mode(&self) -> Mode {
         Mode::new("plain", "this driver has one way")

@@ -10,10 +10,11 @@ use vring_vhost::VringAddresses;
 
 use super::Options;
 use crate::PortError;
-use crate::drivers::kind::{DriverKind, RingLayout, check_size};
+use crate::drivers::kind::{DriverKind, RingLayout, check_size, first_base};
 use crate::drivers::paths::{driver_rx, driver_tx};
 use crate::event::eventfd;
 use crate::port::Shared;
+use crate::queue::Halt;
 
 /// See the module. One region has them all, and behind them a header of zeros for packets without headroom.
 pub(super) struct Rings {
@@ -87,6 +88,33 @@ impl Rings {
         }
     }
 
+    /// What was agreed on when they were made.
+    pub(super) fn features(&self) -> Features {
+        self.features
+    }
+
+    /// Descriptors of the largest.
+    pub(super) fn largest(&self) -> u16 {
+        self.rings.iter().map(|ring| ring.size).max().unwrap_or(0)
+    }
+
+    /// Where a back end goes on that comes in the place of one that is gone, ring by ring. `None` if it left nonsense in one.
+    pub(super) fn bases(&self, shared: &Shared) -> Option<Vec<u32>> {
+        let base = |ring: &Ring| {
+            let pair = usize::from(ring.index / 2);
+            if ring.index % 2 == 1 {
+                let queue = shared.tx.get(pair)?;
+                Some(queue.with_path(|path| path.device_base()).flatten())
+            } else {
+                let queue = shared.rx.get(pair)?;
+                Some(queue.with_path(|path| path.device_base()).flatten())
+            }
+        };
+        // Nothing happens in rings without a queue.
+        let base = |ring| base(ring).unwrap_or_else(|| Some(first_base(self.features)));
+        self.rings.iter().map(base).collect()
+    }
+
     /// Makes the driver's halves and gives them to the port's queues. Rings without a queue stay empty.
     pub(super) fn attach(&self, shared: &Shared) -> Result<(), PortError> {
         let layout = HeaderLayout::of(self.features);
@@ -119,6 +147,18 @@ impl Rings {
         }
         Ok(())
     }
+}
+
+/// Lets all queues stand still while no back end serves their rings, or move again.
+pub(super) fn halt(shared: &Shared, on: bool) {
+    shared
+        .rx
+        .iter()
+        .for_each(|queue| queue.halt(Halt::PEER, on));
+    shared
+        .tx
+        .iter()
+        .for_each(|queue| queue.halt(Halt::PEER, on));
 }
 
 /// Takes the driver's halves away: the buffers in the rings are ours again. Only when the back end has let go of them.

@@ -9,11 +9,13 @@ use vring_net::Features;
 use vring_vhost::{Frontend, FrontendRegion, ProtocolFeatures, VhostError};
 
 use super::Options;
-use super::rings::{Rings, detach, device_address};
+use super::held::Held;
+use super::rings::{self, Rings, detach, device_address};
 use super::wishes::Wishes;
 use crate::PortError;
 use crate::drivers::agree::acknowledge;
 use crate::drivers::kind::first_base;
+use crate::event::signal;
 use crate::port::Shared;
 
 /// Device status bits (virtio 1.2, 2.1).
@@ -27,7 +29,8 @@ const PROTOCOL: ProtocolFeatures = ProtocolFeatures::MQ
     .union(ProtocolFeatures::REPLY_ACK)
     .union(ProtocolFeatures::STATUS)
     .union(ProtocolFeatures::CONFIGURE_MEM_SLOTS)
-    .union(ProtocolFeatures::NET_MTU);
+    .union(ProtocolFeatures::NET_MTU)
+    .union(ProtocolFeatures::INFLIGHT_SHMFD);
 
 /// See the module. Its rings are taken over by the queues; what is left here is the connection.
 pub(super) struct Session {
@@ -39,12 +42,13 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Brings the device up and attaches the port's queues.
+    /// Brings the device up on the rings that are held, or on new ones, and lets the port's queues work on them.
     pub(super) fn start(
         socket: OwnedFd,
         stop: &Arc<OwnedFd>,
         options: &Options,
         shared: &Shared,
+        held: &mut Option<Held>,
     ) -> Result<Self, PortError> {
         let vhost = |source| PortError::Vhost {
             name: options.name.clone(),
@@ -52,12 +56,22 @@ impl Session {
         };
         let mut frontend = Frontend::new(socket).with_stop(stop.clone());
         let features = negotiate(&mut frontend, options)?;
-        let rings = Rings::new(options, features)?;
-        set_up(&mut frontend, features, &rings, shared).map_err(vhost)?;
-        rings.attach(shared)?;
-        start_rings(&mut frontend, features, &rings, options)
-            .map_err(vhost)
-            .inspect_err(|_| detach(shared))?;
+        rings::halt(shared, true);
+        let bases = held
+            .as_ref()
+            .and_then(|held| held.bases(features, &frontend, shared));
+        if bases.is_none() && held.take().is_some() {
+            detach(shared);
+        }
+        let held = match held {
+            Some(held) => held,
+            None => held.insert(Held::new(Rings::new(options, features)?, shared)?),
+        };
+        let bases = bases.unwrap_or_else(|| vec![first_base(features); held.rings.rings.len()]);
+        set_up(&mut frontend, features, &held.rings, shared).map_err(vhost)?;
+        held.pass_record(&mut frontend).map_err(vhost)?;
+        start_rings(&mut frontend, features, &held.rings, &bases, options).map_err(vhost)?;
+        rings::halt(shared, false);
         Ok(Self {
             frontend,
             features,
@@ -142,7 +156,10 @@ fn negotiate(frontend: &mut Frontend, options: &Options) -> Result<Features, Por
     // The control queue is the front end's, and we need none.
     let mut features = acknowledge(offered, options.wanted, Features::CTRL_VQ);
     if offered.contains(Features::PROTOCOL_FEATURES) {
-        let protocol = frontend.get_protocol_features().map_err(vhost)? & PROTOCOL;
+        let mut protocol = frontend.get_protocol_features().map_err(vhost)? & PROTOCOL;
+        if !options.inflight {
+            protocol.remove(ProtocolFeatures::INFLIGHT_SHMFD);
+        }
         frontend.set_protocol_features(protocol).map_err(vhost)?;
         features |= Features::PROTOCOL_FEATURES;
     }
@@ -201,13 +218,16 @@ fn start_rings(
     frontend: &mut Frontend,
     features: Features,
     rings: &Rings,
+    bases: &[u32],
     options: &Options,
 ) -> Result<(), VhostError> {
-    for ring in &rings.rings {
+    for (ring, &base) in rings.rings.iter().zip(bases) {
         frontend.set_vring_num(ring.index, ring.size.into())?;
-        frontend.set_vring_base(ring.index, first_base(features))?;
+        frontend.set_vring_base(ring.index, base)?;
         frontend.set_vring_addr(ring.index, rings.addresses(ring))?;
         frontend.set_vring_kick(ring_u8(ring.index), Some(ring.kick.as_fd()))?;
+        // A back end that is gone may have taken a kick and nothing else.
+        signal(&*ring.kick);
     }
     if features.contains(Features::PROTOCOL_FEATURES) {
         for ring in &rings.rings {
