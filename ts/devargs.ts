@@ -37,6 +37,8 @@ interface LinkFeatures {
   readonly eventIdx?: boolean
   /** Indirect descriptors. */
   readonly indirect?: boolean
+  /** In-flight records, by which rings outlive the process of the back end; default true. */
+  readonly inflight?: boolean
 }
 
 /** The kernel's network device that a port exchanges packets with. */

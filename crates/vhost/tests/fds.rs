@@ -68,6 +68,11 @@ fn message(random: &mut Random, memory: &Memory, request: u32) -> (Vec<u8>, usiz
             let area = [random.pick(&[1, 16, 4096, 0x40000]), random.pick(&[0, 1])];
             (area.as_bytes().to_vec(), 1)
         }
+        Some(Request::GET_INFLIGHT_FD | Request::SET_INFLIGHT_FD) => {
+            let queues = random.pick(&[1, 2, 4]) | random.pick(&[8u64, 256]) << 16;
+            let fd = usize::from(request == Request::SET_INFLIGHT_FD as u32);
+            ([0x2_0000, 0, queues].as_bytes().to_vec(), fd)
+        }
         Some(Request::SET_LOG_FD | Request::SET_BACKEND_REQ_FD) => (Vec::new(), 1),
         Some(Request::GET_CONFIG | Request::SET_CONFIG) => {
             let head = [u32::try_from(index).unwrap(), 4, 0, 7];

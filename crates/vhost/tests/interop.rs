@@ -117,6 +117,11 @@ fn serves_the_rust_vmm_front_end() {
         };
         peer.set_log_base(0, Some(region)).unwrap();
         peer.set_log_fd(kick.as_raw_fd()).unwrap();
+        let wanted = VhostUserInflight::new(0, 0, 2, 128);
+        let (inflight, file) = peer.get_inflight_fd(&wanted).unwrap();
+        assert_eq!((inflight.num_queues, inflight.queue_size), (2, 128));
+        assert_eq!(inflight.mmap_size, 2 * 2112);
+        peer.set_inflight_fd(&inflight, file.as_raw_fd()).unwrap();
         peer.reset_device().unwrap();
         drop(peer);
         let log = served.log.clone();
@@ -220,6 +225,7 @@ impl VhostUserBackendReqHandlerMut for Device {
             | VhostUserProtocolFeatures::LOG_SHMFD
             | VhostUserProtocolFeatures::BACKEND_REQ
             | VhostUserProtocolFeatures::CONFIG
+            | VhostUserProtocolFeatures::INFLIGHT_SHMFD
             | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
             | VhostUserProtocolFeatures::RESET_DEVICE)
     }
@@ -248,11 +254,17 @@ impl VhostUserBackendReqHandlerMut for Device {
     fn get_shared_object(&mut self, _: VhostUserSharedMsg) -> PeerResult<File> {
         Err(Error::InvalidOperation("unused"))
     }
-    fn get_inflight_fd(&mut self, _: &VhostUserInflight) -> PeerResult<(VhostUserInflight, File)> {
-        Err(Error::InvalidOperation("unused"))
+    fn get_inflight_fd(&mut self, of: &VhostUserInflight) -> PeerResult<(VhostUserInflight, File)> {
+        let (queues, size) = (of.num_queues, of.queue_size);
+        self.note(format!("records {queues} {size}"))?;
+        let made = VhostUserInflight::new(9000, 16, queues, size);
+        Ok((made, File::from(memfd(16384))))
     }
-    fn set_inflight_fd(&mut self, _: &VhostUserInflight, _: File) -> PeerResult<()> {
-        Err(Error::InvalidOperation("unused"))
+    fn set_inflight_fd(&mut self, of: &VhostUserInflight, file: File) -> PeerResult<()> {
+        let (size, offset, queues, descs) =
+            (of.mmap_size, of.mmap_offset, of.num_queues, of.queue_size);
+        let length = file.metadata().unwrap().len();
+        self.note(format!("record {size} {offset} {queues} {descs} {length}"))
     }
     fn get_max_mem_slots(&mut self) -> PeerResult<u64> {
         Ok(2)
@@ -324,6 +336,8 @@ fn drives_the_rust_vmm_back_end() {
     front.set_config(3, &[1, 2], false).unwrap();
     let log = memfd(4096);
     front.set_log_base(log.as_fd(), 96, 4000).unwrap();
+    let record = front.get_inflight_fd(2, 256).unwrap().unwrap();
+    front.set_inflight_fd(&record).unwrap();
     let _channel = front.open_backend_channel().unwrap();
     front.reset_device().unwrap();
     front.check_alive().unwrap();
@@ -333,7 +347,7 @@ fn drives_the_rust_vmm_back_end() {
         device.lock().unwrap().seen,
         [
             "features 0x140000000",
-            "protocol 0xa22b",
+            "protocol 0xb22b",
             "owner",
             "add 0x40000000 0x30000",
             "remove 0x40000000",
@@ -348,6 +362,8 @@ fn drives_the_rust_vmm_back_end() {
             "read 6 4",
             "write 3 [1, 2]",
             "log 4000 96 4096",
+            "records 2 256",
+            "record 9000 16 2 256 16384",
             "channel",
             "reset",
         ]

@@ -3,8 +3,9 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use vring_mem::guest::{GuestMemory, GuestRegion};
+use vring_mem::guest::{GuestMemory, GuestRegion, SharedFile};
 use vring_mem::{Pages, Region};
+use vring_ring::inflight::{Record, Recorded, record_bytes};
 use vring_ring::packed::{self, PackedLayout};
 use vring_ring::split;
 use vring_ring::{DeviceRing, DriverRing, Piece, RingFeatures, SplitLayout};
@@ -27,6 +28,46 @@ pub trait Kind {
         features: RingFeatures,
     ) -> (Self::Driver, Self::Device);
 }
+
+/// The same with an in-flight record.
+pub struct Kept<K>(std::marker::PhantomData<K>);
+
+macro_rules! kept {
+    ($kind:ident, $half:ty, $packed:literal) => {
+        impl<const IN_ORDER: bool> Kind for Kept<$kind<IN_ORDER>> {
+            type Driver = <$kind<IN_ORDER> as Kind>::Driver;
+            type Device = Recorded<$half>;
+            const NAME: &'static str = concat!(stringify!($kind), " with a record");
+            const IN_ORDER: bool = IN_ORDER;
+
+            fn bytes(size: u16) -> usize {
+                $kind::<IN_ORDER>::bytes(size)
+            }
+
+            fn halves(
+                region: &Arc<Region>,
+                memory: &GuestMemory,
+                size: u16,
+                features: RingFeatures,
+            ) -> (Self::Driver, Self::Device) {
+                let (driver, device) = $kind::<IN_ORDER>::halves(region, memory, size, features);
+                let bytes = record_bytes($packed, size);
+                let region = Region::create(
+                    "record",
+                    usize::try_from(bytes).expect("small"),
+                    Pages::Base,
+                );
+                let fd = region.expect("memory").fd().try_clone_to_owned();
+                let file = SharedFile::map(fd.expect("a descriptor"), 0, bytes).expect("a map");
+                let record = Record::new(&Arc::new(file), 0, $packed, size).expect("inside");
+                (driver, Recorded::new(device, record))
+            }
+        }
+    };
+}
+
+kept!(Split, split::Device<IN_ORDER>, false);
+kept!(Packed, packed::Device<IN_ORDER>, true);
 
 pub struct Split<const IN_ORDER: bool>;
 pub struct Packed<const IN_ORDER: bool>;

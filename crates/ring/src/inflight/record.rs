@@ -102,6 +102,17 @@ impl Record {
             .wrapping_add(head + bytes * usize::from(entry))
     }
 
+    /// Entries of a packed ring, one after the other: for loops that check once.
+    #[inline(always)]
+    pub(crate) fn run(&self, from: u16, count: u16) -> impl Iterator<Item = Entry<'_>> {
+        assert!(self.packed && count <= self.entries && from <= self.entries - count);
+        let first = self.at.as_ptr().wrapping_add(32 + 32 * usize::from(from));
+        (0..usize::from(count)).map(move |nth| Entry {
+            at: first.wrapping_add(32 * nth).cast(),
+            _record: std::marker::PhantomData,
+        })
+    }
+
     words! {
         version: AtomicU16 at 8,
         desc_num: AtomicU16 at 10,
@@ -184,6 +195,32 @@ impl Record {
             self.inflight(entry).store(0, Ordering::Release);
             in_order();
         }
+    }
+}
+
+/// One entry of a packed ring's record.
+pub(crate) struct Entry<'a> {
+    at: *mut u64,
+    _record: std::marker::PhantomData<&'a Record>,
+}
+
+impl Entry<'_> {
+    /// Writes all of it, the mark last: after what it is for, and after the mark of the entry before.
+    #[inline(always)]
+    pub(crate) fn write(&self, links: u64, counter: u64, word: u64, addr: u64) {
+        // SAFETY: `run` checked that the entry is inside the record, of whole words.
+        let at = |nth| unsafe { AtomicU64::from_ptr(self.at.add(nth)) };
+        at(1).store(counter, Ordering::Relaxed);
+        at(2).store(word, Ordering::Relaxed);
+        at(3).store(addr, Ordering::Relaxed);
+        at(0).store(links, Ordering::Release);
+    }
+
+    /// Takes the mark away.
+    #[inline(always)]
+    pub(crate) fn clear(&self) {
+        // SAFETY: as in write.
+        unsafe { AtomicU8::from_ptr(self.at.cast()) }.store(0, Ordering::Relaxed);
     }
 }
 

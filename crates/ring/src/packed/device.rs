@@ -17,9 +17,9 @@ use crate::{Area, Desc, DescFlags, DeviceRing, Head, RingFault, RingFeatures};
 
 /// A chain of several descriptors, by its first slot: what was read of it when it was seen.
 #[derive(Debug, Clone, Copy)]
-struct Chain {
+pub(super) struct Chain {
     /// Descriptors.
-    count: u16,
+    pub(super) count: u16,
     /// The id in its last descriptor.
     id: u16,
 }
@@ -38,16 +38,16 @@ pub type PackedDeviceInOrder = Device<true>;
 /// See the two types.
 #[derive(Debug)]
 pub struct Device<const IN_ORDER: bool> {
-    ring: PackedRing,
+    pub(super) ring: PackedRing,
     /// The first chain that was not given back, where also the next used element goes.
-    next: Pos,
+    pub(super) next: Pos,
     /// Chains known of from there on, and where the look for more goes on.
     seen: usize,
     look: Pos,
     /// Those of them that have several descriptors, by first slot. All others are [`Chain::SINGLE`].
-    chains: Box<[Chain]>,
+    pub(super) chains: Box<[Chain]>,
     /// How many these are. While there are none, chains and slots are the same.
-    long: usize,
+    pub(super) long: usize,
     /// With long chains: which chain was last looked for, and its slot.
     cursor: Cell<(usize, u16)>,
     /// The first used element since `publish`.
@@ -106,28 +106,6 @@ impl<const IN_ORDER: bool> Device<IN_ORDER> {
         };
         device.want_kicks(false);
         Ok(device)
-    }
-
-    #[inline(always)]
-    pub(super) fn ring(&self) -> &PackedRing {
-        &self.ring
-    }
-
-    /// Where the next used element goes.
-    #[inline(always)]
-    pub(super) fn position(&self) -> Pos {
-        self.next
-    }
-
-    /// Whether chains and slots are not the same.
-    #[inline(always)]
-    pub(super) fn has_long(&self) -> bool {
-        self.long > 0
-    }
-
-    /// Descriptors of the chain that begins at a slot.
-    pub(super) fn chain_at(&self, slot: u16) -> u16 {
-        self.chains[usize::from(slot)].count
     }
 
     /// Looks for available descriptors until `wanted` chains are known.

@@ -13,6 +13,9 @@ fn links(inflight: bool, next: u16, last: u16, num: u16) -> u64 {
     u64::from(inflight) | u64::from(next) << 16 | u64::from(last) << 32 | u64::from(num) << 48
 }
 
+/// What [`links`] rises by from one chain of one descriptor to the next.
+const STEP: u64 = 1 << 16 | 1 << 32;
+
 /// A descriptor's second word as it lies in an entry, where the length is on top; and back.
 #[inline(always)]
 const fn swapped(word: u64) -> u64 {
@@ -81,8 +84,8 @@ impl<const IN_ORDER: bool> Recordable for Device<IN_ORDER> {
                 record.links(entry).store(links, Ordering::Relaxed);
             }
             record.free_heads().store(0, Ordering::Relaxed);
-            set_position(&record, self.position());
-            set_old_position(&record, self.position());
+            set_position(&record, self.next);
+            set_old_position(&record, self.next);
         });
         Book::new(record)
     }
@@ -111,16 +114,14 @@ impl<const IN_ORDER: bool> Recordable for Device<IN_ORDER> {
         }
         let record = &book.record;
         record.free_head().store(0, Ordering::Relaxed);
-        set_position(record, self.position());
+        set_position(record, self.next);
         in_order();
         self.publish();
         in_order();
-        for entry in 0..taken {
-            record.inflight(entry).store(0, Ordering::Relaxed);
-        }
+        record.run(0, taken).for_each(|entry| entry.clear());
         in_order();
         record.old_free_head().store(0, Ordering::Relaxed);
-        set_old_position(record, self.position());
+        set_old_position(record, self.next);
     }
 }
 
@@ -128,23 +129,35 @@ impl<const IN_ORDER: bool> Device<IN_ORDER> {
     /// Copies the first `count` chains to the book; false if they do not fit there.
     #[inline(always)]
     fn copy_to(&self, book: &mut Book, count: usize) -> bool {
-        let ring = self.ring();
-        if self.has_long() {
+        let ring = &self.ring;
+        if self.long > 0 {
             return self.copy_long(book, count);
         }
-        for (slots, _) in self.position().runs(count, ring.size) {
-            for slot in slots {
-                book.copy(ring, std::iter::once(slot), 1);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the caller has compared it"
+        )]
+        let count = count as u16;
+        let first = book.taken;
+        let mut entries = book.record.run(first, count);
+        let (mut links, mut counter) = (links(true, first + 1, first, 1), book.counter);
+        for (slots, _) in self.next.runs(count.into(), ring.size) {
+            for (slot, entry) in slots.zip(&mut entries) {
+                let (addr, word) = ring.words(slot);
+                entry.write(links, counter, swapped(word), addr);
+                links += STEP;
+                counter += 1;
             }
         }
+        (book.taken, book.counter) = (first + count, counter);
         true
     }
 
     #[cold]
     fn copy_long(&self, book: &mut Book, count: usize) -> bool {
-        let (ring, mut at) = (self.ring(), self.position());
+        let (ring, mut at) = (&self.ring, self.next);
         for _ in 0..count {
-            let num = self.chain_at(at.slot);
+            let num = self.chains[usize::from(at.slot)].count;
             if num > book.record.entries() - book.taken {
                 return false;
             }

@@ -1,6 +1,6 @@
 //! Keeps the back end's record of what is in flight, so that another back end can take it up.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -13,6 +13,13 @@ use crate::message::{InflightArea, Request};
 pub struct Inflight {
     area: InflightArea,
     fd: OwnedFd,
+}
+
+impl AsFd for Inflight {
+    /// The file.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
 }
 
 impl Frontend {
@@ -60,7 +67,7 @@ impl Frontend {
     /// Passes a record before rings start: a new one, or one that another back end left for the same rings (protocol feature
     /// `INFLIGHT_SHMFD`).
     pub fn set_inflight_fd(&mut self, record: &Inflight) -> Result<(), VhostError> {
-        let fds = [record.fd.as_fd()];
+        let fds = [record.as_fd()];
         self.tell(Request::SET_INFLIGHT_FD, record.area.as_bytes(), &fds)
     }
 }

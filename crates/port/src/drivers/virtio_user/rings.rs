@@ -14,7 +14,7 @@ use crate::drivers::kind::{DriverKind, RingLayout, check_size, first_base};
 use crate::drivers::paths::{driver_rx, driver_tx};
 use crate::event::eventfd;
 use crate::port::Shared;
-use crate::queue::Halt;
+use crate::queue::{Halt, Path};
 
 /// See the module. One region has them all, and behind them a header of zeros for packets without headroom.
 pub(super) struct Rings {
@@ -102,16 +102,15 @@ impl Rings {
     pub(super) fn bases(&self, shared: &Shared) -> Option<Vec<u32>> {
         let base = |ring: &Ring| {
             let pair = usize::from(ring.index / 2);
-            if ring.index % 2 == 1 {
-                let queue = shared.tx.get(pair)?;
-                Some(queue.with_path(|path| path.device_base()).flatten())
+            let (rx, tx) = (shared.rx.get(pair), shared.tx.get(pair));
+            let found = if ring.index % 2 == 1 {
+                tx.map(|queue| queue.with_path(Path::device_base))
             } else {
-                let queue = shared.rx.get(pair)?;
-                Some(queue.with_path(|path| path.device_base()).flatten())
-            }
+                rx.map(|queue| queue.with_path(Path::device_base))
+            };
+            // Nothing happens in rings without a queue.
+            found.map_or_else(|| Some(first_base(self.features)), Option::flatten)
         };
-        // Nothing happens in rings without a queue.
-        let base = |ring| base(ring).unwrap_or_else(|| Some(first_base(self.features)));
         self.rings.iter().map(base).collect()
     }
 
