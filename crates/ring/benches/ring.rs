@@ -4,7 +4,7 @@ mod bed;
 
 use std::time::Duration;
 
-use bed::{Bed, Kind, Packed, Split};
+use bed::{Bed, Kept, Kind, Packed, Split};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 /// A burst through the whole ring: push and publish, peek, complete and publish, pop.
@@ -72,6 +72,7 @@ fn steps_of<K: Kind>(criterion: &mut Criterion) {
 fn steps(criterion: &mut Criterion) {
     steps_of::<Split<false>>(criterion);
     steps_of::<Packed<false>>(criterion);
+    steps_of::<Kept<Packed<false>>>(criterion);
 }
 
 fn quick() -> Criterion {
