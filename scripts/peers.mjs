@@ -7,6 +7,8 @@ import { run, which } from './run.mjs'
 /** package, what it gives, what is skipped without it */
 const PEERS = [
   { packages: ['dpdk-dev'], probe: 'dpdk-testpmd', loss: 'every test against DPDK' },
+  { packages: ['dpdk'], probe: 'dpdk-devbind.py', loss: 'every test against its devbind and hugepages' },
+  { packages: ['pciutils'], probe: 'lspci', loss: 'every test against dpdk-devbind, which asks it' },
   { packages: ['bsdutils'], probe: 'script', loss: 'every test that drives a program through a terminal' },
   {
     packages: ['qemu-system-x86', 'ipxe-qemu', 'seabios'],

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** The command `vring`. */
 import { Command, CommanderError } from 'commander'
+import type { Host } from './command.ts'
 import { VringError } from './errors.ts'
 
 /** What the addon says when it cannot be loaded is an instruction; its stack would only hide it. */
@@ -25,10 +26,12 @@ async function runKni(argv: readonly string[]): Promise<number> {
 }
 
 async function runCommander(argv: readonly string[]): Promise<number> {
-  const [{ version }, { addGen }, { addDoctor }] = await Promise.all([
+  const [{ version }, { addGen }, { addDoctor }, { addDevbind }, { addHugepages }] = await Promise.all([
     import('./index.ts'),
     import('./gen/command.ts'),
     import('./doctor/command.ts'),
+    import('./devbind/command.ts'),
+    import('./hugepages/command.ts'),
   ])
   const program = new Command('vring')
     .description('A virtio and vhost poll-mode driver for Node.js')
@@ -44,8 +47,13 @@ async function runCommander(argv: readonly string[]): Promise<number> {
     .command('kni')
     .description("kernel interfaces vEth0, … for ports, called like DPDK's kni (vring kni --help)")
   let status = 0
-  addGen(program, (of) => (status = of))
-  addDoctor(program, (of) => (status = of))
+  const host: Host = {
+    out: (text) => void process.stdout.write(text),
+    err: (text) => void process.stderr.write(text),
+    exit: (of) => (status = of),
+  }
+  for (const add of [addDoctor, addDevbind, addHugepages]) add(program, host)
+  addGen(program, (of) => host.exit(of))
   if (argv.length === 0) {
     program.outputHelp({ error: true })
     return 1

@@ -9,6 +9,7 @@ export type Need =
   | 'guest-6.12'
   | 'terminal'
   | 'dpdk'
+  | 'devbind'
   | 'qemu'
   | 'tshark'
   | 'root'
@@ -77,6 +78,7 @@ function guest(series: string): string | undefined {
 const checks: Readonly<Record<Need, () => string | undefined>> = {
   terminal: () => installed('script', 'bsdutils'),
   dpdk: () => installed('dpdk-testpmd', 'dpdk-dev') ?? installed('script', 'bsdutils'),
+  devbind: () => installed('dpdk-devbind.py', 'dpdk') ?? installed('lspci', 'pciutils'),
   qemu: () => installed('qemu-system-x86_64', 'qemu-system-x86 ipxe-qemu seabios'),
   guest: () => guest('6.1'),
   'guest-6.12': () => guest('6.12'),

@@ -2,10 +2,10 @@
 import { allowedCpus, bootCpus } from '../machine/cpus.ts'
 import { hugepagePools, sizeText } from '../machine/hugepages.ts'
 import { iommuGroups, NO_IOMMU, noIommuMode } from '../machine/iommu.ts'
-import { moduleIsIn } from '../machine/modules.ts'
-import { capabilities, inUserNamespace, memlockLimit } from '../machine/process.ts'
+import { moduleFix, moduleIsIn } from '../machine/modules.ts'
+import { asRoot, capabilities, inUserNamespace, memlockLimit } from '../machine/process.ts'
 import { list } from '../machine/sysfs.ts'
-import { asRoot, attemptProbe, capabilityFix, deviceFix, moduleFix, type Trial } from './try.ts'
+import { attemptProbe, capabilityFix, deviceFix, type Trial } from './try.ts'
 
 /** The names of the checks. */
 export type CheckName =
@@ -71,7 +71,7 @@ function hugepages(size: '2M' | '1G'): Check {
     const count = `${free} of ${total} free`
     return node === undefined ? count : `node ${node}: ${count}`
   })
-  const amount = size === '2M' ? '1G' : '2G'
+  const amount = size === '2M' ? '512M' : '2G'
   const fix =
     pools.length === 0
       ? ['boot a kernel and processor that have pages of this size']

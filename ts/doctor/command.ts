@@ -2,6 +2,7 @@
 import { arch, release } from 'node:os'
 import type { Command } from 'commander'
 import { version } from '../binding.ts'
+import type { Host } from '../command.ts'
 import { VringError } from '../errors.ts'
 import { allowedCpus, bootCpus } from '../machine/cpus.ts'
 import { hugepagePools } from '../machine/hugepages.ts'
@@ -111,8 +112,8 @@ function status(ports: readonly Judged[], names: readonly string[]): number {
   return names.every(works) ? 0 : 1
 }
 
-/** Adds the command to the program. `exit` takes its exit status. */
-export function addDoctor(program: Command, exit: (status: number) => void): void {
+/** Adds the command to the program. */
+export function addDoctor(program: Command, host: Host): void {
   program
     .command('doctor')
     .description('what this machine can do, what is missing for which port, and what would give it')
@@ -126,7 +127,7 @@ export function addDoctor(program: Command, exit: (status: number) => void): voi
       const all = judge(checks)
       const ports = select(all, names)
       const report = { machine: machine(), checks, ports }
-      process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : print(report))
-      exit(status(ports, names))
+      host.out(json === true ? `${JSON.stringify(report, null, 2)}\n` : print(report))
+      host.exit(status(ports, names))
     })
 }

@@ -1,11 +1,10 @@
 /** Trying things, and what to do about what does not work. */
 import { accessSync, constants, existsSync, statSync } from 'node:fs'
-import { release } from 'node:os'
 import { getSystemErrorName } from 'node:util'
 import type { ProbeFacts } from '../../index.js'
 import { native } from '../binding.ts'
-import { type Capability, inContainer, inUserNamespace, userName } from '../machine/process.ts'
-import { moduleState } from '../machine/modules.ts'
+import { asRoot, type Capability, inContainer, inUserNamespace, userName } from '../machine/process.ts'
+import { moduleFix } from '../machine/modules.ts'
 
 /** What came of trying something. */
 export interface Trial {
@@ -25,9 +24,6 @@ export function attemptProbe(what: string, argument?: string | number): Trial {
   return { works: verdict === 'works', verdict, says: `${found.step}${answer}`, value: found.value }
 }
 
-/** A command for root. */
-export const asRoot = (command: string): string => (process.getuid?.() === 0 ? command : `sudo ${command}`)
-
 /** How this process would get a capability. */
 export function capabilityFix(capability: Capability): string {
   const name = capability.replace('CAP_', '')
@@ -35,16 +31,6 @@ export function capabilityFix(capability: Capability): string {
     return `run vring outside of this user namespace (a rootless container), with ${capability}`
   if (inContainer()) return `docker run --cap-add=${name} …`
   return asRoot(`setcap ${capability.toLowerCase()}+ep ${process.execPath}`)
-}
-
-/** How a module would come into the kernel; undefined when it is there. */
-export function moduleFix(module: string): string | undefined {
-  const state = moduleState(module)
-  if (state === 'loadable') return asRoot(`modprobe ${module}`)
-  if (state === 'absent') return `use a kernel that has the module ${module}: ${release()} has not`
-  if (state === 'unknown')
-    return `modprobe ${module} (outside of this container: it does not see the kernel's modules)`
-  return undefined
 }
 
 const isInstalled = (program: string): boolean =>

@@ -1,7 +1,6 @@
 /** The ways in which ports can be opened, and what each needs of the machine. */
-import { userName } from '../machine/process.ts'
+import { asRoot, userName } from '../machine/process.ts'
 import type { Check, CheckName } from './checks.ts'
-import { asRoot } from './try.ts'
 
 /** `part`: only what somebody else has prepared, or only slower. */
 export type State = 'ok' | 'part' | 'no'

@@ -45,3 +45,6 @@ export function memlockLimit(): number {
   const soft = /^Max locked memory\s+(\S+)/m.exec(readText('/proc/self/limits') ?? '')?.[1] ?? '0'
   return soft === 'unlimited' ? Number.POSITIVE_INFINITY : Number(soft)
 }
+
+/** A command for root. */
+export const asRoot = (command: string): string => (process.getuid?.() === 0 ? command : `sudo ${command}`)
