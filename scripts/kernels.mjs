@@ -1,6 +1,7 @@
 // Debian kernels for the guests that tests boot: fetched with apt into the user's cache, nothing is installed and the
 // machine's own apt configuration is only read. A cached kernel is its vmlinuz, the few modules that a guest of ours
 // needs, and their modules.dep.
+import { createHash } from 'node:crypto'
 import * as fs from 'node:fs'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -12,13 +13,13 @@ const SUITES = { 6.1: 'bookworm', 6.12: 'bookworm-backports' }
 /** What a guest may load; what these need in turn comes from modules.dep. Names that a kernel has not are left out. */
 const MODULES = new Set([
   ...['virtio_pci', 'virtio_console', 'virtio_net', '9p', '9pnet_virtio', 'overlay', 'af_packet', 'ipv6'],
-  ...['tun', 'tap', 'vhost_net', 'veth', 'bridge', 'macvlan', 'macvtap', '8021q', 'dummy', 'sch_ingress'],
+  ...['tun', 'tap', 'vhost_net', 'veth', 'bridge', 'macvlan', 'macvtap', '8021q', 'dummy', 'sch_ingress', 'pktgen'],
   ...['uio', 'uio_pci_generic', 'vfio', 'vfio_pci', 'vfio_iommu_type1', 'virtio_iommu'],
   ...['vdpa', 'vdpa_sim', 'vdpa_sim_net', 'vduse', 'vhost_vdpa', 'virtio_vdpa', 'vp_vdpa'],
 ])
 
 /** Changes whenever what is kept of a kernel does, so that an older cache is not taken for a whole one. */
-const EDITION = 1
+const EDITION = createHash('sha256').update([...MODULES].join()).digest('hex').slice(0, 8)
 
 export const SERIES = Object.keys(SUITES).toSorted((a, b) => Number(a.slice(2)) - Number(b.slice(2)))
 
