@@ -6,7 +6,7 @@ use rustix::ioctl::{Getter, Opcode, ioctl, opcode};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::thread::{MembarrierCommand, membarrier as barrier};
 use vring_netdev::{Namespace, NetdevError, Tap, TapConfig};
-use vring_vhost::{Kernel, KernelError};
+use vring_vhost::{Kernel, KernelError, Workers};
 
 use crate::{Found, Verdict};
 
@@ -15,7 +15,7 @@ const TUN: &str = "/dev/net/tun";
 const TUN_FEATURES: Opcode = opcode::read::<u32>(b'T', 207);
 
 pub(crate) fn vhost_net() -> Found {
-    let opened = Kernel::open(VHOST_NET).and_then(|vhost| vhost.features());
+    let opened = Kernel::open(VHOST_NET, Workers::Kernel).and_then(|vhost| vhost.features());
     match opened {
         Ok(features) => Found::works(format!("open {VHOST_NET}"), features),
         Err(KernelError::NoDevice { path }) => Found::refused(format!("open {path}"), Errno::NOENT),

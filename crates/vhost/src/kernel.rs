@@ -4,19 +4,18 @@
 //! The kernel reaches our memory by the addresses that it has in this process: nothing that was given to [`Kernel::set_mem_table`] may be
 //! unmapped before both rings were taken off their device again ([`Kernel::set_backend`] with `None`), or the [`Kernel`] was dropped.
 
+use std::ffi::c_void;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::ioctl::{Getter, NoArg, Opcode, Setter, Updater, ioctl, opcode};
+use rustix::ioctl::{Getter, Ioctl, IoctlOutput, NoArg, Opcode, Setter, Updater, ioctl, opcode};
 
 use crate::VringAddresses;
 
 /// The number of vhost's ioctls.
 const VHOST: u8 = 0xaf;
-/// Most memory regions, unless the module was loaded with another limit.
-const MAX_REGIONS: usize = 64;
 /// The kernel puts the virtio-net header before what the device sends, and takes it off what it gets: for devices that have none. In
 /// this place the driver's features have `ANY_LAYOUT`, of which vhost-net knows nothing.
 pub const SUPPLIES_HEADER: u64 = 1 << 27;
@@ -42,11 +41,19 @@ pub enum KernelError {
     },
     /// It takes fewer memory regions than there are.
     #[error(
-        "expected vhost to take {count} memory regions; raise the module parameter vhost.max_mem_regions"
+        "expected vhost to take {count} memory regions, it takes fewer; raise the module parameter vhost.max_mem_regions"
     )]
     Regions {
         /// How many there are.
         count: usize,
+    },
+    /// The kernel can or may not start a thread for it.
+    #[error(
+        "the kernel started no worker for vhost ({source}): it has no memory, or this user or control group has as many processes as it may (ulimit -u, pids.max)"
+    )]
+    NoWorker {
+        /// What the kernel said.
+        source: io::Error,
     },
     /// The kernel refuses a request.
     #[error("vhost: {request} failed: {source}")]
@@ -66,6 +73,7 @@ impl KernelError {
             Self::NoDevice { .. } => "ERR_VRING_NO_SUCH_PATH",
             Self::Permission { .. } => "ERR_VRING_PERMISSION",
             Self::Regions { .. } => "ERR_VRING_VHOST_MEMORY",
+            Self::NoWorker { .. } => "ERR_VRING_VHOST_WORKER",
             Self::Request { .. } => "ERR_VRING_VHOST_KERNEL",
         }
     }
@@ -85,12 +93,39 @@ pub struct KernelRegion {
     pub flags: u64,
 }
 
-/// The kernel's `struct vhost_memory` with all the regions that it takes.
-#[repr(C)]
-struct MemoryTable {
-    count: u32,
-    padding: u32,
-    regions: [KernelRegion; MAX_REGIONS],
+/// The kernel's `struct vhost_memory`: the number of regions in 32 bits, as many zeros, and the regions.
+fn memory_table(regions: &[KernelRegion]) -> Vec<u64> {
+    let count = u32::try_from(regions.len()).unwrap_or(u32::MAX);
+    let mut head = [0; 8];
+    head[..4].copy_from_slice(&count.to_ne_bytes());
+    let words = regions
+        .iter()
+        .flat_map(|r| [r.guest_addr, r.size, r.user_addr, r.flags]);
+    [u64::from_ne_bytes(head)]
+        .into_iter()
+        .chain(words)
+        .collect()
+}
+
+/// The request with a table of any length.
+struct SetMemTable<'a>(&'a [u64]);
+
+// SAFETY: the request only reads, from where the table is, as long as it is borrowed.
+unsafe impl Ioctl for SetMemTable<'_> {
+    type Output = ();
+    const IS_MUTATING: bool = false;
+
+    fn opcode(&self) -> Opcode {
+        SET_MEM_TABLE
+    }
+
+    fn as_ptr(&mut self) -> *mut c_void {
+        self.0.as_ptr().cast_mut().cast()
+    }
+
+    unsafe fn output_from_ptr(_: IoctlOutput, _: *mut c_void) -> rustix::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The kernel's `struct vhost_vring_state`.
@@ -134,8 +169,21 @@ const SET_VRING_KICK: Opcode = opcode::write::<File>(VHOST, 0x20);
 const SET_VRING_CALL: Opcode = opcode::write::<File>(VHOST, 0x21);
 const SET_VRING_ERR: Opcode = opcode::write::<File>(VHOST, 0x22);
 const SET_VRING_BUSYLOOP_TIMEOUT: Opcode = opcode::write::<State>(VHOST, 0x23);
+/// From Linux 6.5 on; vhost-net has it in kernels of few.
+const NEW_WORKER: Opcode = opcode::read::<u32>(VHOST, 0x08);
+const ATTACH_VRING_WORKER: Opcode = opcode::write::<State>(VHOST, 0x15);
+const GET_BACKEND_FEATURES: Opcode = opcode::read::<u64>(VHOST, 0x26);
 const NET_SET_BACKEND: Opcode = opcode::write::<File>(VHOST, 0x30);
 const SET_FORK_FROM_OWNER: Opcode = opcode::write::<u8>(VHOST, 0x84);
+
+/// Who the kernel's workers belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workers {
+    /// To the kernel: they do not inherit the processors that the calling thread is bound to, and count for nobody. One for both rings.
+    Kernel,
+    /// To this process, like threads of its own, which is what the kernel wants of who makes more than one.
+    Process,
+}
 
 /// One `/dev/vhost-net`: ring 0 receives, ring 1 transmits.
 #[derive(Debug)]
@@ -144,11 +192,12 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Opens the device and makes this process its owner.
+    /// Opens the device and makes this process its owner: the kernel starts its worker. Kernels without the choice (before 6.18) have `workers`
+    /// one way or the other.
     ///
     /// # Errors
-    /// [`KernelError::NoDevice`], [`KernelError::Permission`], [`KernelError::Request`].
-    pub fn open(path: &str) -> Result<Self, KernelError> {
+    /// [`KernelError::NoDevice`], [`KernelError::Permission`], [`KernelError::NoWorker`], [`KernelError::Request`].
+    pub fn open(path: &str, workers: Workers) -> Result<Self, KernelError> {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
             Errno::NOENT | Errno::NODEV | Errno::NXIO => {
@@ -158,13 +207,38 @@ impl Kernel {
             _ => refused("open", errno),
         })?;
         let vhost = Self { file };
-        // A worker that is a thread of this process would inherit the processors that the calling thread is bound to, and be one more
-        // thread for whoever counts them. Kernels without the choice (before 6.18) have it one way or the other.
-        let _kernel_thread = vhost.set::<SET_FORK_FROM_OWNER, u8>("SET_FORK_FROM_OWNER", 0);
+        let forks = u8::from(workers == Workers::Process);
+        let _no_choice = vhost.set::<SET_FORK_FROM_OWNER, u8>("SET_FORK_FROM_OWNER", forks);
         // SAFETY: no argument.
-        unsafe { ioctl(&vhost.file, NoArg::<SET_OWNER>::new()) }
-            .map_err(|errno| refused("SET_OWNER", errno))?;
+        unsafe { ioctl(&vhost.file, NoArg::<SET_OWNER>::new()) }.map_err(|errno| match errno {
+            Errno::AGAIN | Errno::NOMEM => KernelError::NoWorker {
+                source: errno.into(),
+            },
+            _ => refused("SET_OWNER", errno),
+        })?;
         Ok(vhost)
+    }
+
+    /// Gives ring `index` a worker of its own, where the kernel lets one choose. Not while it has a device. False: it shares the one that there is.
+    #[must_use]
+    pub fn own_worker(&self, index: u16) -> bool {
+        // SAFETY: the kernel writes one u32.
+        let made = unsafe { ioctl(&self.file, Getter::<NEW_WORKER, u32>::new()) };
+        made.is_ok_and(|worker| {
+            self.set::<ATTACH_VRING_WORKER, State>("ATTACH_VRING_WORKER", state(index, worker))
+                .is_ok()
+        })
+    }
+
+    /// What the kernel's half has besides the device's features (`VHOST_BACKEND_F_…`). All of it is for address translation, which these rings
+    /// are without: none is taken.
+    ///
+    /// # Errors
+    /// As for [`Kernel::features`].
+    pub fn backend_features(&self) -> Result<u64, KernelError> {
+        // SAFETY: the kernel writes one u64.
+        unsafe { ioctl(&self.file, Getter::<GET_BACKEND_FEATURES, u64>::new()) }
+            .map_err(|errno| refused("GET_BACKEND_FEATURES", errno))
     }
 
     /// The features that the kernel's half knows. Those of virtio-net alone (checksums, segmentation) are the device's and not among them.
@@ -190,25 +264,14 @@ impl Kernel {
     /// # Errors
     /// [`KernelError::Regions`], and as for [`Kernel::features`].
     pub fn set_mem_table(&self, regions: &[KernelRegion]) -> Result<(), KernelError> {
-        let too_many = KernelError::Regions {
-            count: regions.len(),
-        };
-        let mut table = MemoryTable {
-            count: u32::try_from(regions.len()).unwrap_or(u32::MAX),
-            padding: 0,
-            regions: [KernelRegion::default(); MAX_REGIONS],
-        };
-        let Some(places) = table.regions.get_mut(..regions.len()) else {
-            return Err(too_many);
-        };
-        places.copy_from_slice(regions);
-        // SAFETY: the kernel reads the two numbers and then `count` regions, which the table has.
-        unsafe { ioctl(&self.file, Setter::<SET_MEM_TABLE, MemoryTable>::new(table)) }.map_err(
-            |errno| match errno {
-                Errno::TOOBIG => too_many,
-                _ => refused("SET_MEM_TABLE", errno),
+        let table = memory_table(regions);
+        // SAFETY: the kernel reads what the table begins with and then as many regions as that says, which it has.
+        unsafe { ioctl(&self.file, SetMemTable(&table)) }.map_err(|errno| match errno {
+            Errno::TOOBIG | Errno::NOSPC => KernelError::Regions {
+                count: regions.len(),
             },
-        )
+            _ => refused("SET_MEM_TABLE", errno),
+        })
     }
 
     /// How many descriptors ring `index` has. Not while it has a device.
@@ -358,14 +421,31 @@ mod tests {
         assert_eq!(SET_VRING_KICK, 0x4008_af20);
         assert_eq!(NET_SET_BACKEND, 0x4008_af30);
         assert_eq!(SET_FORK_FROM_OWNER, 0x4001_af84);
+        assert_eq!(NEW_WORKER, 0x8004_af08);
+        assert_eq!(ATTACH_VRING_WORKER, 0x4008_af15);
+        assert_eq!(GET_BACKEND_FEATURES, 0x8008_af26);
+    }
+
+    /// The table is `struct vhost_memory` for any number of regions.
+    #[test]
+    fn memory_tables() {
+        assert_eq!(memory_table(&[]), [0]);
+        let region = KernelRegion {
+            guest_addr: 1,
+            size: 2,
+            user_addr: 3,
+            flags: 0,
+        };
+        assert_eq!(memory_table(&[region; 2]), [2, 1, 2, 3, 0, 1, 2, 3, 0]);
+        assert_eq!(memory_table(&[region; 509]).len(), 1 + 4 * 509);
     }
 
     /// What is not there is told with what to do; what is no vhost device is refused.
     #[test]
     fn devices_that_are_none() {
-        let error = Kernel::open("/dev/no-vhost-net").unwrap_err();
+        let error = Kernel::open("/dev/no-vhost-net", Workers::Kernel).unwrap_err();
         assert_eq!(error.code(), "ERR_VRING_NO_SUCH_PATH");
-        let error = Kernel::open("/dev/null").unwrap_err();
+        let error = Kernel::open("/dev/null", Workers::Process).unwrap_err();
         assert_eq!(error.code(), "ERR_VRING_VHOST_KERNEL");
     }
 }

@@ -24,6 +24,6 @@ pub use error::VhostError;
 pub use frontend::{
     BackendRequest, BackendRequests, Frontend, FrontendRegion, Inflight, VringAddresses,
 };
-pub use kernel::{Kernel, KernelError, KernelRegion};
+pub use kernel::{Kernel, KernelError, KernelRegion, Workers};
 pub use message::{ProtocolFeatures, Request};
 pub use socket::{Endpoint, Listener, SocketRole};
