@@ -509,6 +509,8 @@ export interface QueueCounters {
   nombuf: number
   /** Notifications sent to the peer. */
   notifications: number
+  /** Notifications that came from the peer. */
+  notified: number
   /** Drops by name. */
   drops: Array<[string, number]>
   /** Packets by size and kind of address, in the order of `packetKinds`. */

@@ -61,6 +61,8 @@ export interface NetVirtioUserOptions extends DeviceOptions<'net_virtio_user'>, 
   readonly iface?: string
   /** Descriptor of a tap, macvtap or packet socket, one for each queue pair, instead of `iface`. They stay the caller's. */
   readonly fd?: number | readonly number[]
+  /** Threads of the kernel's for a queue pair, 1 (default) or, where it lets one choose, 2. */
+  readonly workers?: number
   /** Microseconds that the kernel looks for work before it sleeps; default 0. */
   readonly busyPoll?: number
   /** True: make the socket and wait for the back end. False (default): connect to it, again and again. */

@@ -45,6 +45,7 @@ export const errorCodes = [
   'ERR_VRING_DEVICE_LOST',
   'ERR_VRING_VHOST_KERNEL',
   'ERR_VRING_VHOST_MEMORY',
+  'ERR_VRING_VHOST_WORKER',
   'ERR_VRING_CAPTURE',
   // The peer.
   'ERR_VRING_PEER',

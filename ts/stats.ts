@@ -15,6 +15,8 @@ export interface QueueStats {
   readonly nombuf: number
   /** Notifications sent to the peer: each is a system call. */
   readonly notifications: number
+  /** Notifications that came from the peer. Who polls asks for none, and gets few: 0 from a peer that has no eventfd, such as a tap. */
+  readonly notified: number
   /** Packets dropped, by name. */
   readonly drops: Drops
   /**

@@ -19,7 +19,7 @@ pub use config::{BadConfig, NetConfig};
 pub use counters::{Counters, DropReason, Tally};
 pub use features::Features;
 pub use header::{HeaderLayout, MAX_HEADER};
-pub use offload::Direction;
+pub use offload::{Direction, Header, decode, encode};
 pub use rarp::rarp_request;
 
 /// Bytes of an Ethernet header: what is shorter is no packet.

@@ -23,7 +23,7 @@ const UDP_CSUM: usize = 6;
 const LAST_REPORT: u16 = 9;
 
 /// A header as a copy; behind its length there are zeros.
-pub(crate) type Header = [u8; MAX_HEADER];
+pub type Header = [u8; MAX_HEADER];
 
 /// What one side may say to the other, as bits of [`flags::META`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -111,7 +111,7 @@ fn le16(header: &Header, at: usize) -> u16 {
 /// Puts what the header says into the packet, as far as it was negotiated. False when it lies: the packet is to be dropped as
 /// `rx_bad_offload`. The packet is a right one of this mempool.
 #[must_use]
-pub(crate) fn decode(header: &Header, gives: u32, pool: &Mempool, packet: &mut Packet) -> bool {
+pub fn decode(header: &Header, gives: u32, pool: &Mempool, packet: &mut Packet) -> bool {
     if gives & flags::HASH != 0 {
         decode_hash(header, packet);
     }
@@ -186,7 +186,7 @@ fn decode_segments(header: &Header, gives: u32, pool: &Mempool, packet: &mut Pac
 
 /// The header for a packet, with what `takes` has of its metadata. `None` when a word there does not fit the packet: a script's mistake.
 #[must_use]
-pub(crate) fn encode(packet: &Packet, takes: u32) -> Option<Header> {
+pub fn encode(packet: &Packet, takes: u32) -> Option<Header> {
     let mut header = [0; MAX_HEADER];
     let told = packet.flags & takes;
     if told & flags::HASH != 0 {

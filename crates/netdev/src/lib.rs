@@ -12,6 +12,8 @@ mod monitor;
 mod namespace;
 mod netlink;
 mod packet;
+mod program;
+mod reception;
 mod ring;
 mod sys;
 mod tap;
@@ -25,6 +27,11 @@ pub use macvtap::Macvtap;
 pub use monitor::{LinkChange, LinkMonitor};
 pub use namespace::Namespace;
 pub use netlink::{Link, LinkCounters, Netlink};
-pub use packet::{Fanout, PacketSocket, Reception};
+pub use packet::{Fanout, PacketSocket, set_packet_header, take_drops};
+pub use program::{Program, vlan_program};
+pub use reception::{Membership, Memberships};
 pub use ring::{ReceivedFrame, RingShape, RxRing, TxRing};
-pub use tap::{Offloads, Tap, TapConfig, set_carrier, set_header_size, set_offloads};
+pub use tap::{
+    Offloads, Tap, TapConfig, place_of, set_address, set_address_filter, set_carrier,
+    set_header_size, set_offloads,
+};

@@ -128,7 +128,7 @@ fn open_queue(path: &str, name: &str, header: u8) -> Result<OwnedFd, NetdevError
     })?;
     let request = InterfaceRequest::new("", WITH_HEADER)?;
     sys::set_interface(file.as_fd(), request)
-        .and_then(|_| sys::set_header_size(file.as_fd(), header.into()))
+        .and_then(|_| sys::set_header(file.as_fd(), header.into()))
         .map_err(|errno| NetdevError::admin(format!("setting up {path}"), errno))?;
     Ok(file)
 }

@@ -55,6 +55,12 @@ impl Namespace {
         Ok(namespace)
     }
 
+    /// The one that the descriptor is of. It is called as `ip netns` calls it, if it does.
+    pub(crate) fn of(fd: OwnedFd) -> Self {
+        let text = name_of(&fd).unwrap_or_else(|| "without a name".into());
+        Self(Some(Arc::new(Other { text, fd })))
+    }
+
     /// Runs `f` in the namespace. For another one than the process's on a thread of its own, which ends with it: no thread that was
     /// there before is ever moved.
     ///
@@ -85,6 +91,17 @@ impl Namespace {
             format!(" in network namespace {}", other.text)
         })
     }
+}
+
+/// What `ip netns` calls it.
+fn name_of(namespace: &OwnedFd) -> Option<String> {
+    let wanted = rustix::fs::fstat(namespace).ok()?;
+    let mut files = std::fs::read_dir(FOLDER).ok()?.flatten();
+    let found = files.find(|file| {
+        rustix::fs::stat(file.path())
+            .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (wanted.st_dev, wanted.st_ino))
+    })?;
+    Some(found.file_name().to_string_lossy().into_owned())
 }
 
 impl Other {

@@ -9,7 +9,8 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State, Stats64,
+    InfoData, InfoKind, InfoMacVtap, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, MacVtapMode,
+    State, Stats64,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rustix::io::Errno;
@@ -47,6 +48,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// The device below a macvlan or macvtap, or the other end of a veth.
     pub lower: Option<u32>,
+    /// A macvtap that gets all that the device below gets, not only what is to its own address.
+    pub passthru: bool,
     /// What it has counted since it was made.
     pub counters: LinkCounters,
 }
@@ -91,9 +94,7 @@ impl From<LinkMessage> for Link {
                 }
                 LinkAttribute::LinkInfo(infos) => {
                     for info in infos {
-                        if let LinkInfo::Kind(kind) = info {
-                            link.kind = kind.to_string();
-                        }
+                        link.learn(&info);
                     }
                 }
                 _ => (),
@@ -110,6 +111,18 @@ impl From<Stats64> for LinkCounters {
             rx_dropped: stats.rx_dropped,
             tx_packets: stats.tx_packets,
             tx_dropped: stats.tx_dropped,
+        }
+    }
+}
+
+impl Link {
+    fn learn(&mut self, info: &LinkInfo) {
+        match info {
+            LinkInfo::Kind(kind) => self.kind = kind.to_string(),
+            LinkInfo::Data(InfoData::MacVtap(all)) => {
+                self.passthru = all.contains(&InfoMacVtap::Mode(MacVtapMode::Passthrough));
+            }
+            _ => (),
         }
     }
 }

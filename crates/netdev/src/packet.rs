@@ -18,15 +18,6 @@ pub enum Fanout {
     RoundRobin,
 }
 
-/// What a socket receives besides frames to its device's own address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reception {
-    /// Frames to all addresses.
-    Promiscuous,
-    /// Frames to all multicast addresses.
-    AllMulticast,
-}
-
 /// A raw packet socket, bound to one device. It never blocks.
 #[derive(Debug)]
 pub struct PacketSocket {
@@ -103,23 +94,6 @@ impl PacketSocket {
         self.set(PACKET_IGNORE_OUTGOING, 1)
     }
 
-    /// Frames come and go behind a virtio-net header of that many bytes. False when this kernel knows no header of that length: before
-    /// Linux 6.6 there is only the one of 10 bytes.
-    ///
-    /// # Errors
-    /// [`NetdevError::System`].
-    pub fn set_header(&self, size: u8) -> Result<bool, NetdevError> {
-        const PACKET_VNET_HDR_SZ: c_int = 24;
-        match sys::set_packet_option(self.as_fd(), PACKET_VNET_HDR_SZ, c_int::from(size)) {
-            Ok(()) => Ok(true),
-            Err(Errno::NOPROTOOPT) if size == 10 => {
-                self.set(libc::PACKET_VNET_HDR, 1).map(|()| true)
-            }
-            Err(Errno::NOPROTOOPT | Errno::INVAL) => Ok(false),
-            Err(errno) => Err(self.failed("setting the header's size", errno)),
-        }
-    }
-
     /// Shares the frames of the device with the other sockets of the group, by that rule. After [`PacketSocket::bind`].
     ///
     /// # Errors
@@ -137,38 +111,12 @@ impl PacketSocket {
         self.set(libc::PACKET_FANOUT, value)
     }
 
-    /// Has the device receive more for as long as the socket lives; other users of the device are not disturbed.
-    ///
-    /// # Errors
-    /// [`NetdevError::System`].
-    pub fn set_reception(&self, what: Reception, on: bool) -> Result<(), NetdevError> {
-        let kind = match what {
-            Reception::Promiscuous => libc::PACKET_MR_PROMISC,
-            Reception::AllMulticast => libc::PACKET_MR_ALLMULTI,
-        };
-        let request = libc::packet_mreq {
-            mr_ifindex: i32::try_from(self.index).unwrap_or(0),
-            mr_type: u16::try_from(kind).unwrap_or(0),
-            mr_alen: 0,
-            mr_address: [0; 8],
-        };
-        let option = if on {
-            libc::PACKET_ADD_MEMBERSHIP
-        } else {
-            libc::PACKET_DROP_MEMBERSHIP
-        };
-        sys::set_packet_option(self.as_fd(), option, request)
-            .map_err(|errno| self.failed("setting what it receives", errno))
-    }
-
     /// Frames that the kernel dropped since the last call, for want of room.
     ///
     /// # Errors
     /// [`NetdevError::System`].
     pub fn take_drops(&self) -> Result<u32, NetdevError> {
-        let [_, drops, _] = sys::packet_statistics(self.as_fd())
-            .map_err(|errno| self.failed("reading its counters", errno))?;
-        Ok(drops)
+        take_drops(self.as_fd())
     }
 
     /// Gives the descriptor away.
@@ -192,5 +140,45 @@ impl PacketSocket {
             errno,
             "CAP_NET_RAW",
         )
+    }
+}
+
+/// Frames that the kernel dropped at a packet socket since the last call, for want of room.
+///
+/// # Errors
+/// [`NetdevError::System`].
+pub fn take_drops(fd: BorrowedFd<'_>) -> Result<u32, NetdevError> {
+    let [_, drops, _] = sys::packet_statistics(fd).map_err(|errno| {
+        NetdevError::of(
+            "reading the counters of a packet socket",
+            errno,
+            "CAP_NET_RAW",
+        )
+    })?;
+    Ok(drops)
+}
+
+/// Has a packet socket put a virtio-net header of that many bytes before each frame, and expect one (`PACKET_VNET_HDR_SZ`). False when this
+/// kernel knows no header of that length, before Linux 6.6 only one of 10 bytes: there are none then.
+///
+/// # Errors
+/// [`NetdevError::System`].
+pub fn set_packet_header(fd: BorrowedFd<'_>, size: u8) -> Result<bool, NetdevError> {
+    const PACKET_VNET_HDR_SZ: c_int = 24;
+    let failed = |errno| {
+        NetdevError::of(
+            "setting the header of a packet socket",
+            errno,
+            "CAP_NET_RAW",
+        )
+    };
+    match sys::set_packet_option(fd, PACKET_VNET_HDR_SZ, c_int::from(size)) {
+        Ok(()) => Ok(true),
+        Err(Errno::NOPROTOOPT | Errno::INVAL) => {
+            sys::set_packet_option(fd, libc::PACKET_VNET_HDR, c_int::from(size == 10))
+                .map(|()| size == 10)
+                .map_err(failed)
+        }
+        Err(errno) => Err(failed(errno)),
     }
 }

@@ -50,8 +50,16 @@ const GET_IFF: Opcode = opcode::read::<u32>(b'T', 210);
 pub(crate) const SET_PERSIST: Opcode = opcode::write::<c_int>(b'T', 203);
 pub(crate) const SET_OWNER: Opcode = opcode::write::<c_int>(b'T', 204);
 pub(crate) const SET_OFFLOAD: Opcode = opcode::write::<u32>(b'T', 208);
+const SET_TX_FILTER: Opcode = opcode::write::<u32>(b'T', 209);
+const ATTACH_FILTER: Opcode = opcode::write::<libc::sock_fprog>(b'T', 213);
+const DETACH_FILTER: Opcode = opcode::write::<libc::sock_fprog>(b'T', 214);
 const SET_HEADER_SIZE: Opcode = opcode::write::<c_int>(b'T', 216);
 const SET_QUEUE: Opcode = opcode::write::<c_int>(b'T', 217);
+const SET_HEADER_LE: Opcode = opcode::write::<c_int>(b'T', 220);
+/// `TUNGETDEVNETNS`, from Linux 5.7 on.
+const GET_NAMESPACE: Opcode = opcode::none(b'T', 227);
+/// `SIOCSIFHWADDR`, which the files of taps and macvtaps know too.
+const SET_ADDRESS: Opcode = opcode::none(0x89, 0x24);
 const SET_CARRIER: Opcode = opcode::write::<c_int>(b'T', 226);
 
 /// `TUNSETIFF`: attaches the file to a device, which is made if there is none of that name.
@@ -82,10 +90,108 @@ pub(crate) fn set_queue(fd: BorrowedFd<'_>, request: InterfaceRequest) -> Result
     unsafe { ioctl(fd, Setter::<SET_QUEUE, InterfaceRequest>::new(request)) }
 }
 
-/// `TUNSETVNETHDRSZ`.
-pub(crate) fn set_header_size(fd: BorrowedFd<'_>, size: c_int) -> Result<(), Errno> {
+/// `TUNSETVNETHDRSZ` and `TUNSETVNETLE`: how long headers are, and that they are little-endian, as those of virtio 1 are everywhere.
+pub(crate) fn set_header(fd: BorrowedFd<'_>, size: c_int) -> Result<(), Errno> {
     // SAFETY: the kernel reads one int.
-    unsafe { ioctl(fd, Setter::<SET_HEADER_SIZE, c_int>::new(size)) }
+    unsafe { ioctl(fd, Setter::<SET_HEADER_SIZE, c_int>::new(size)) }?;
+    // SAFETY: likewise.
+    unsafe { ioctl(fd, Setter::<SET_HEADER_LE, c_int>::new(1)) }
+}
+
+/// `TUNSETTXFILTER`: `filter` is the kernel's `struct tun_filter`, flags and count and then the addresses.
+pub(crate) fn set_tx_filter(fd: BorrowedFd<'_>, filter: &[u8]) -> Result<(), Errno> {
+    debug_assert!(filter.len() >= 4);
+    // SAFETY: the kernel reads four bytes, and then six for each of the addresses that they say there are: `tap::filter_bytes` makes both.
+    let result = unsafe {
+        libc::ioctl(
+            fd.as_raw_fd(),
+            libc::Ioctl::from(SET_TX_FILTER),
+            filter.as_ptr(),
+        )
+    };
+    // It gives the number of addresses that are compared whole.
+    if result < 0 {
+        Err(last_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// `TUNATTACHFILTER`, or `TUNDETACHFILTER` without a program: for all queues of a tap.
+pub(crate) fn set_tap_program(
+    fd: BorrowedFd<'_>,
+    program: Option<&[libc::sock_filter]>,
+) -> Result<(), Errno> {
+    let request = if program.is_some() {
+        ATTACH_FILTER
+    } else {
+        DETACH_FILTER
+    };
+    let program = program_of(program.unwrap_or_default());
+    // SAFETY: the kernel reads one `struct sock_fprog`, and copies the instructions that it tells of, which outlive the call.
+    check(unsafe {
+        libc::ioctl(
+            fd.as_raw_fd(),
+            libc::Ioctl::from(request),
+            &raw const program,
+        )
+    })
+}
+
+/// `SO_ATTACH_FILTER`, or `SO_DETACH_FILTER` without a program.
+pub(crate) fn set_socket_program(
+    fd: BorrowedFd<'_>,
+    program: Option<&[libc::sock_filter]>,
+) -> Result<(), Errno> {
+    let option = if program.is_some() {
+        libc::SO_ATTACH_FILTER
+    } else {
+        libc::SO_DETACH_FILTER
+    };
+    let program = program_of(program.unwrap_or_default());
+    let size = libc::socklen_t::try_from(size_of_val(&program)).unwrap_or(0);
+    // SAFETY: as in `set_tap_program`.
+    check(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            (&raw const program).cast::<c_void>(),
+            size,
+        )
+    })
+}
+
+/// Only read by the kernel.
+fn program_of(instructions: &[libc::sock_filter]) -> libc::sock_fprog {
+    libc::sock_fprog {
+        len: u16::try_from(instructions.len()).unwrap_or(0),
+        filter: instructions.as_ptr().cast_mut(),
+    }
+}
+
+/// The Ethernet address of the device that the file is of. It needs no capability, as netlink would.
+pub(crate) fn set_address(fd: BorrowedFd<'_>, mac: [u8; 6]) -> Result<(), Errno> {
+    // In the place of flags there is a `struct sockaddr` of family ARPHRD_ETHER.
+    let mut request = InterfaceRequest {
+        name: [0; NAME_SIZE],
+        flags: 1,
+        rest: [0; 22],
+    };
+    request.rest[..6].copy_from_slice(&mac);
+    // SAFETY: the kernel reads one `struct ifreq`.
+    unsafe { ioctl(fd, Setter::<SET_ADDRESS, InterfaceRequest>::new(request)) }
+}
+
+/// The network namespace that a tap's device is in now.
+pub(crate) fn namespace_of(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    // SAFETY: no argument; it gives a new descriptor.
+    let namespace = unsafe { libc::ioctl(fd.as_raw_fd(), libc::Ioctl::from(GET_NAMESPACE)) };
+    if namespace < 0 {
+        return Err(last_error());
+    }
+    // SAFETY: the kernel has just made it, for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(namespace) })
 }
 
 /// `TUNSETCARRIER`: whether the kernel's side has a link.

@@ -230,13 +230,64 @@ pub fn set_carrier(fd: BorrowedFd<'_>, on: bool) -> Result<(), NetdevError> {
     sys::set_carrier(fd, on).map_err(|e| NetdevError::admin("setting the carrier of a tap", e))
 }
 
+/// Sets the Ethernet address of a tap's or macvtap's device. Whoever holds its file may, without `CAP_NET_ADMIN`.
+///
+/// # Errors
+/// [`NetdevError::System`].
+pub fn set_address(fd: BorrowedFd<'_>, mac: [u8; 6]) -> Result<(), NetdevError> {
+    sys::set_address(fd, mac)
+        .map_err(|errno| NetdevError::admin("setting the Ethernet address of a tap", errno))
+}
+
+/// Where a tap is now: its namespace and name, of which neither need be what it was. `None` when it is gone, or the kernel does not tell, before Linux
+/// 5.7 or without `CAP_NET_ADMIN` there.
+#[must_use]
+pub fn place_of(fd: BorrowedFd<'_>) -> Option<(Namespace, String)> {
+    let (name, ..) = name_of(fd)?;
+    let namespace = sys::namespace_of(fd).ok()?;
+    Some((Namespace::of(namespace), name))
+}
+
 /// Has a tap or macvtap put a virtio-net header of that many bytes before each frame: for one that has headers at all.
 ///
 /// # Errors
 /// [`NetdevError::System`].
 pub fn set_header_size(fd: BorrowedFd<'_>, size: u8) -> Result<(), NetdevError> {
-    sys::set_header_size(fd, size.into())
+    sys::set_header(fd, size.into())
         .map_err(|errno| NetdevError::admin("setting the header's size of a tap", errno))
+}
+
+/// Most addresses that a tap compares whole. The others it hashes, if they are of groups.
+const EXACT: usize = 8;
+/// `TUN_FLT_ALLMULTI`.
+const ALL_MULTICAST: u16 = 1;
+
+/// Has the kernel hand on frames to these addresses only, and with `all_multicast` those to any group; `None`: all. Broadcasts are among the
+/// addresses, if they are wanted. Counts for all queues of a tap; macvtaps have no such thing. True when no other frame comes through: the
+/// kernel lets more pass where there are many addresses.
+///
+/// # Errors
+/// [`NetdevError::System`].
+pub fn set_address_filter(
+    fd: BorrowedFd<'_>,
+    addresses: Option<&[[u8; 6]]>,
+    all_multicast: bool,
+) -> Result<bool, NetdevError> {
+    let bytes = filter_bytes(addresses.unwrap_or_default(), all_multicast);
+    sys::set_tx_filter(fd, &bytes)
+        .map_err(|errno| NetdevError::admin("setting the address filter of a tap", errno))?;
+    Ok(addresses.is_some_and(|all| all.len() <= EXACT))
+}
+
+/// The kernel's `struct tun_filter`. Of addresses that are not compared whole, those of stations end the filter: they come first.
+fn filter_bytes(addresses: &[[u8; 6]], all_multicast: bool) -> Vec<u8> {
+    let mut sorted = addresses.to_vec();
+    sorted.sort_by_key(|address| address[0] & 1);
+    let flags = if all_multicast { ALL_MULTICAST } else { 0 };
+    let count = u16::try_from(sorted.len()).unwrap_or(u16::MAX);
+    let mut bytes = [flags.to_ne_bytes(), count.to_ne_bytes()].concat();
+    bytes.extend(sorted.iter().take(count.into()).flatten());
+    bytes
 }
 
 /// Opens one more file of the device. With its name, which the kernel may have chosen.

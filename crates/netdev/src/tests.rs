@@ -11,6 +11,8 @@ use netlink_packet_route::link::{
 
 use super::*;
 
+mod receive;
+
 /// Runs a test in a new network namespace, on a thread that ends with it. Visibly skipped without the rights to make one.
 fn in_namespace(test: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
@@ -295,7 +297,6 @@ fn packet_sockets_carry_frames() {
             let socket = PacketSocket::open(&Namespace::own(), name).unwrap();
             socket.ignore_outgoing().unwrap();
             socket.bypass_qdisc().unwrap();
-            socket.set_reception(Reception::Promiscuous, true).unwrap();
             socket.bind().unwrap();
             socket
         });

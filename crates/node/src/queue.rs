@@ -201,6 +201,8 @@ pub struct QueueCounters {
     pub nombuf: f64,
     /// Notifications sent to the peer.
     pub notifications: f64,
+    /// Notifications that came from the peer.
+    pub notified: f64,
     /// Drops by name.
     pub drops: Vec<(String, f64)>,
     /// Packets by size and kind of address, in the order of `packetKinds`.
@@ -396,6 +398,7 @@ impl QueueHandle {
             bytes: stats.bytes as f64,
             nombuf: stats.nombuf as f64,
             notifications: stats.notifications as f64,
+            notified: stats.notified as f64,
             drops,
             kinds: stats.kinds.map(|n| n as f64).to_vec(),
         }

@@ -254,6 +254,7 @@ pub static DRIVERS: &[DriverInfo] = &[
             "bridge": "/dev/vhost-net: bridge that the device becomes a port of",
             "ip": "/dev/vhost-net: address of the device, as 10.0.0.1/24",
             "persist": "/dev/vhost-net: 1: a tap that was made stays when the port is closed; default 0",
+            "workers": "/dev/vhost-net: 2: a thread of the kernel's for each ring where it lets one choose; default 1: one for a queue pair",
             "busy_poll": "/dev/vhost-net: microseconds that the kernel polls before it sleeps; default 0",
             "cq": "accepted as in DPDK; without meaning on vhost-user, which has no control queue",
         },
@@ -293,7 +294,7 @@ pub static DRIVERS: &[DriverInfo] = &[
             "ip": "address of the device, as 10.0.0.1/24",
             "persist": "1: a tap that was made stays when the port is closed; default 0",
         },
-        offloads: Offloads::NONE,
+        offloads: Offloads::VIRTIO,
     },
     DriverInfo {
         name: "net_af_packet",

@@ -1,7 +1,7 @@
 //! What happens to a port without being asked for: its link, faults, and what its peer asks of it.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::event::EventfdFlags;
@@ -74,7 +74,7 @@ impl EventQueue {
     #[must_use]
     pub fn drain(&self) -> Vec<PortEvent> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        clear(&self.fd);
+        let _how_often = clear(&self.fd);
         waiting.drain(..).collect()
     }
 
@@ -96,7 +96,22 @@ pub(crate) fn signal(fd: impl AsFd) {
     let _full_is_readable = rustix::io::write(fd, &1u64.to_ne_bytes());
 }
 
-/// Back to zero.
-pub(crate) fn clear(fd: impl AsFd) {
-    let _empty_is_zero = rustix::io::read(fd, &mut [0u8; 8]);
+/// Back to zero; what it was. Of a descriptor that is no eventfd, nothing is known.
+pub(crate) fn clear(fd: impl AsFd) -> u64 {
+    let mut count = [0u8; 8];
+    match rustix::io::read(fd, &mut count) {
+        Ok(8) => u64::from_ne_bytes(count),
+        _ => 0,
+    }
+}
+
+/// What it is, without taking it.
+pub(crate) fn count(fd: impl AsFd) -> u64 {
+    let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("eventfd-count:"));
+    line.and_then(|count| u64::from_str_radix(count.trim(), 16).ok())
+        .unwrap_or(0)
 }

@@ -2,16 +2,21 @@
 //! are the same for all drivers that have one.
 
 mod handle;
+mod offloads;
+mod receive;
 mod watch;
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::epoll;
+use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
+use vring_net::Features;
 use vring_netdev::{
-    Fanout, Given, Link, Macvtap, Namespace, NetdevError, Netlink, PacketSocket, Reception, Tap,
-    TapConfig, set_header_size, set_offloads, take_given,
+    Fanout, Given, Link, Macvtap, Namespace, NetdevError, Netlink, PacketSocket, Tap, TapConfig,
+    set_address, set_header_size, set_packet_header, take_given,
 };
 
 use super::random_mac;
@@ -121,15 +126,38 @@ impl Kind {
 #[derive(Debug)]
 pub(super) struct Netdev {
     pub(super) name: String,
-    pub(super) index: u32,
+    place: Mutex<Place>,
     pub(super) kind: Kind,
+    /// A macvtap that gets what the device below gets.
+    passthru: bool,
     /// The port's address. A tap's other end has its own, unless one was asked for.
     pub(super) mac: [u8; 6],
     /// Frames come and go behind virtio-net headers.
     pub(super) has_header: bool,
+    /// What of checksums and segments is agreed on with the kernel, of what was wanted.
+    pub(super) offloads: Features,
     pub(super) queues: Vec<Arc<OwnedFd>>,
-    pub(super) namespace: Namespace,
     pub(super) mtu: u32,
+}
+
+/// Where a device is.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) namespace: Namespace,
+    /// Its number there.
+    pub(super) index: u32,
+}
+
+/// What a port wants of the device's side of its rings.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ask {
+    /// Files.
+    pub(super) queues: u16,
+    /// Bytes of a virtio-net header, where the device can have one.
+    pub(super) header: u8,
+    pub(super) mtu: u16,
+    /// Checksums and segments, as a driver's features.
+    pub(super) offloads: Features,
 }
 
 impl Netdev {
@@ -138,31 +166,47 @@ impl Netdev {
         Self {
             mac: link.mac,
             name: link.name,
-            index: link.index,
+            place: Mutex::new(Place {
+                namespace,
+                index: link.index,
+            }),
             kind,
+            passthru: link.passthru,
             has_header: false,
+            offloads: Features::empty(),
             queues: Vec::new(),
-            namespace,
             mtu: link.mtu,
         }
     }
 
-    /// Opens what is wanted, with headers of that length where the device can have them.
-    pub(super) fn open(
-        wanted: &Wanted,
-        queues: u16,
-        header: u8,
-        mtu: u16,
-    ) -> Result<Self, PortError> {
+    /// Its MTU when it was opened, for [`Watch`].
+    pub(super) fn watched_mtu(&self) -> Arc<AtomicU32> {
+        Arc::new(AtomicU32::new(self.mtu))
+    }
+
+    /// Where it is now: a tap may be moved.
+    pub(super) fn place(&self) -> Place {
+        let place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        place.clone()
+    }
+
+    /// Somebody moved it.
+    pub(super) fn moved(&self, to: Place) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = to;
+    }
+
+    /// Opens what is wanted.
+    pub(super) fn open(wanted: &Wanted, ask: Ask) -> Result<Self, PortError> {
         let fail = |source| lost(&wanted.port, source);
         let mut netlink = Netlink::open(&wanted.namespace).map_err(fail)?;
         let (mut device, made) = if wanted.fds.is_empty() {
-            Self::by_name(wanted, &mut netlink, queues, header).map_err(fail)?
+            Self::by_name(wanted, &mut netlink, ask).map_err(fail)?
         } else {
-            (Self::given(wanted, &mut netlink, queues, header)?, false)
+            (Self::given(wanted, &mut netlink, ask.queues)?, false)
         };
+        device.set_headers(ask).map_err(fail)?;
         device
-            .set_up(wanted, &mut netlink, made, mtu)
+            .set_up(wanted, &mut netlink, made, ask.mtu)
             .map_err(fail)?;
         Ok(device)
     }
@@ -171,51 +215,43 @@ impl Netdev {
     fn by_name(
         wanted: &Wanted,
         netlink: &mut Netlink,
-        queues: u16,
-        header: u8,
+        ask: Ask,
     ) -> Result<(Self, bool), NetdevError> {
         let name = wanted.iface.as_deref().unwrap_or("tap%d");
-        let new = |link, kind, has_header, queues| Self {
-            has_header,
+        let new = |link, kind, queues| Self {
+            has_header: kind != Kind::Packet,
             queues: shared(queues),
             ..Self::of(link, kind, wanted.namespace.clone())
         };
         match netlink.find(name)? {
             Some(link) if link.kind == "macvtap" => {
-                let macvtap = Macvtap::open(&wanted.namespace, name, queues, header)?;
-                Ok((new(link, Kind::Macvtap, true, macvtap.into_queues()), false))
+                let macvtap = Macvtap::open(&wanted.namespace, name, ask.queues, ask.header)?;
+                Ok((new(link, Kind::Macvtap, macvtap.into_queues()), false))
             }
             Some(link) if link.kind != "tun" => {
-                let sockets = packet_sockets(&wanted.namespace, &link, queues)?;
-                Ok((new(link, Kind::Packet, false, sockets), false))
+                let sockets = packet_sockets(&wanted.namespace, &link, ask.queues)?;
+                Ok((new(link, Kind::Packet, sockets), false))
             }
             _ => {
                 let tap = Tap::open(&TapConfig {
                     name: name.into(),
-                    queues,
-                    header: Some(header),
+                    queues: ask.queues,
+                    header: Some(ask.header),
                     namespace: wanted.namespace.clone(),
                 })?;
-                // What another process asked for may still be set on a tap that was there.
-                set_offloads(tap.queues()[0].as_fd(), vring_netdev::Offloads::default())?;
                 if wanted.persist {
                     tap.set_persistent(true)?;
                 }
                 let made = !tap.existed();
                 let link = netlink.link_at(tap.index())?;
-                let mut device = new(link, Kind::Tap, true, tap.into_queues());
+                let mut device = new(link, Kind::Tap, tap.into_queues());
                 device.mac = random_mac();
                 Ok((device, made))
             }
         }
     }
 
-    fn given(
-        wanted: &Wanted,
-        netlink: &mut Netlink,
-        queues: u16,
-        header: u8,
-    ) -> Result<Self, PortError> {
+    fn given(wanted: &Wanted, netlink: &mut Netlink, queues: u16) -> Result<Self, PortError> {
         let fail = |source| lost(&wanted.port, source);
         if wanted.fds.len() != usize::from(queues) {
             return Err(PortError::BadDevarg {
@@ -227,9 +263,9 @@ impl Netdev {
         }
         let taken: Result<Vec<_>, _> = wanted.fds.iter().map(|&fd| take_given(fd)).collect();
         let (queues, kinds): (Vec<_>, Vec<_>) = taken.map_err(fail)?.into_iter().unzip();
-        let (link, kind, has_header) = match &kinds[0] {
-            Given::Tap { name, header } => (netlink.link(name), Kind::Tap, *header),
-            Given::Packet { index } => (netlink.link_at(*index), Kind::Packet, false),
+        let (link, has_header) = match &kinds[0] {
+            Given::Tap { name, header } => (netlink.link(name), *header),
+            Given::Packet { index } => (netlink.link_at(*index), false),
         };
         let link = link.map_err(fail)?;
         if kinds.iter().any(|other| *other != kinds[0]) {
@@ -240,26 +276,38 @@ impl Netdev {
                 got: format!("{kinds:?}"),
             });
         }
-        if has_header {
-            for queue in &queues {
-                set_header_size(queue.as_fd(), header).map_err(fail)?;
-            }
-        }
-        let macvtap = link.kind == "macvtap";
-        Ok(Self {
-            mac: if kind == Kind::Tap && !macvtap {
-                random_mac()
-            } else {
-                link.mac
-            },
-            name: link.name,
-            index: link.index,
-            kind: if macvtap { Kind::Macvtap } else { kind },
+        let kind = match &kinds[0] {
+            Given::Packet { .. } => Kind::Packet,
+            Given::Tap { .. } if link.kind == "macvtap" => Kind::Macvtap,
+            Given::Tap { .. } => Kind::Tap,
+        };
+        let mut device = Self {
             has_header,
             queues: shared(queues),
-            namespace: wanted.namespace.clone(),
-            mtu: link.mtu,
-        })
+            ..Self::of(link, kind, wanted.namespace.clone())
+        };
+        if kind == Kind::Tap {
+            device.mac = random_mac();
+        }
+        Ok(device)
+    }
+
+    /// Has frames come and go behind headers, and agrees with the kernel on what these may say. What another process set on a device that was there
+    /// does not stay.
+    fn set_headers(&mut self, ask: Ask) -> Result<(), NetdevError> {
+        for queue in &self.queues {
+            match self.kind {
+                Kind::Packet => self.has_header = set_packet_header(queue.as_fd(), ask.header)?,
+                _ if self.has_header => set_header_size(queue.as_fd(), ask.header)?,
+                _ => (),
+            }
+        }
+        self.offloads = match self.kind {
+            _ if !self.has_header => Features::empty(),
+            Kind::Packet => offloads::of_packet_sockets(ask.offloads),
+            Kind::Tap | Kind::Macvtap => offloads::of_taps(&self.queues, ask.offloads)?,
+        };
+        Ok(())
     }
 
     /// Does to the device what the arguments say. What was made for the port gets its MTU and is switched on; what was there is left as it is.
@@ -275,22 +323,23 @@ impl Netdev {
             // As in DPDK, both ends of a tap have the address: what is on the port's side stands for the kernel. Behind a bridge, the address
             // is of a station beyond it, which the tap must not claim to be.
             if wanted.bridge.is_none() && self.kind != Kind::Packet {
-                netlink.set_mac(self.index, mac)?;
+                set_address(self.queues[0].as_fd(), mac)?;
             }
         }
+        let index = self.place().index;
         if made {
-            netlink.set_mtu(self.index, mtu.into())?;
+            netlink.set_mtu(index, mtu.into())?;
             self.mtu = mtu.into();
         }
         if let Some(bridge) = &wanted.bridge {
             let bridge = netlink.link(bridge)?;
-            netlink.set_master(self.index, Some(bridge.index))?;
+            netlink.set_master(index, Some(bridge.index))?;
         }
         if let Some((ip, prefix)) = wanted.address {
-            netlink.add_address(self.index, ip, prefix)?;
+            netlink.add_address(index, ip, prefix)?;
         }
         if made || wanted.bridge.is_some() || wanted.address.is_some() {
-            netlink.set_up(self.index, true)?;
+            netlink.set_up(index, true)?;
         }
         Ok(())
     }
@@ -330,6 +379,9 @@ pub(super) fn fanout_group(index: u32) -> u16 {
     group
 }
 
+/// Bytes of packets that a socket holds for vhost.
+const SOCKET_BUFFER: usize = 4 << 20;
+
 /// A socket for each queue, among which the kernel spreads the flows.
 fn packet_sockets(
     namespace: &Namespace,
@@ -342,8 +394,10 @@ fn packet_sockets(
             let socket = PacketSocket::open(namespace, &link.name)?;
             socket.ignore_outgoing()?;
             socket.bypass_qdisc()?;
+            // Room for what comes while the kernel's worker is elsewhere. Without the right to more, what there is must do.
+            let _ordinary = set_socket_recv_buffer_size_force(&socket, SOCKET_BUFFER)
+                .or_else(|_| set_socket_recv_buffer_size(&socket, SOCKET_BUFFER));
             socket.bind()?;
-            socket.set_reception(Reception::Promiscuous, true)?;
             if queues > 1 {
                 socket.join(group, Fanout::Hash)?;
             }

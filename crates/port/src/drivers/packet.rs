@@ -3,15 +3,19 @@
 mod rx;
 mod tx;
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::net::sockopt::{set_socket_send_buffer_size, set_socket_send_buffer_size_force};
-use vring_netdev::{Fanout, NetdevError, Netlink, PacketSocket, Reception, RingShape};
+use vring_net::soft::RxConfig;
+use vring_netdev::{Fanout, NetdevError, Netlink, PacketSocket, RingShape};
 
 use super::control::Control;
 use super::netdev::{self, Handle, Kind, Netdev, Watch};
 use super::{MAX_QUEUES, Opened, check_queues};
-use crate::port::{AppliedBy, Driver, Shared};
+use crate::port::{AppliedBy, Driver, RxParts, Shared};
 use crate::{Device, PortConfig, PortError, PortInfo};
 use rx::PacketRx;
 use tx::PacketTx;
@@ -42,19 +46,22 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
     let link = Netlink::open(&namespace)
         .and_then(|mut netlink| netlink.link(name))
         .map_err(fail)?;
-    let netdev = Netdev::of(link, Kind::Packet, namespace);
-    let watch = Watch::new(&netdev).map_err(fail)?;
+    let mut netdev = Netdev::of(link, Kind::Packet, namespace);
     let shared = Shared::new(&device.name, config)?;
+    let mtu = Arc::new(AtomicU32::new(netdev.mtu));
     for pair in 0..config.rx_queues.max(config.tx_queues) {
-        attach(&shared, &netdev, &watch, &options, usize::from(pair))?;
+        let socket = attach(&shared, &netdev, &mtu, &options, usize::from(pair))?;
+        netdev.queues.push(Arc::new(socket));
     }
+    let netdev = Arc::new(netdev);
+    let watch = Watch::new(&netdev, mtu).map_err(fail)?;
     let control = watch.start(&shared, &netdev.name)?;
     let port = Packet {
         control,
         max,
         mac: device.mac("mac")?.unwrap_or(netdev.mac),
         frames: u16::try_from(options.shape.frames).unwrap_or(u16::MAX),
-        device: Handle::new(&device.name, Arc::new(netdev)),
+        device: Handle::new(&device.name, netdev),
     };
     Ok((shared, Box::new(port)))
 }
@@ -85,34 +92,28 @@ fn shape(device: &Device) -> Result<RingShape, PortError> {
     })
 }
 
-/// Gives one pair of queues its socket. Where there is no receive queue, the socket receives nothing: what it got would be lost.
+/// Gives one pair of queues its socket, of which it returns a second descriptor. Where there is no receive queue, the socket receives nothing: what it got would be lost.
 fn attach(
     shared: &Shared,
     device: &Netdev,
-    watch: &Watch,
+    mtu: &Arc<AtomicU32>,
     options: &Options,
     pair: usize,
-) -> Result<(), PortError> {
+) -> Result<OwnedFd, PortError> {
     let receives = pair < shared.rx.len();
     let spread = receives && shared.rx.len() > 1;
     let rings = || -> Result<_, NetdevError> {
-        let socket = PacketSocket::open(&device.namespace, &device.name)?;
+        let socket = PacketSocket::open(&device.place().namespace, &device.name)?;
         socket.ignore_outgoing()?;
         if options.qdisc_bypass {
             socket.bypass_qdisc()?;
         }
         let rings = socket.with_rings(options.shape, receives)?;
-        if receives {
-            rings
-                .0
-                .socket()
-                .set_reception(Reception::Promiscuous, true)?;
-        }
         if spread {
             rings
                 .0
                 .socket()
-                .join(netdev::fanout_group(device.index), Fanout::Hash)?;
+                .join(netdev::fanout_group(device.place().index), Fanout::Hash)?;
         }
         Ok(rings)
     };
@@ -124,15 +125,16 @@ fn attach(
     let room = 2 * options.shape.frames as usize * options.shape.frame_size as usize;
     let _ordinary = set_socket_send_buffer_size_force(&rx, room)
         .or_else(|_| set_socket_send_buffer_size(&rx, room));
+    let socket = fcntl_dupfd_cloexec(rx.socket(), 3).map_err(|e| PortError::system("fcntl", e))?;
     if let Some(queue) = shared.rx.get(pair) {
         queue.set_wake_source(Some(Arc::new(netdev::readable(&rx)?)))?;
         queue.attach(Box::new(PacketRx::new(rx, &shared.pool)), None);
     }
     if let Some(queue) = shared.tx.get(pair) {
-        let path = PacketTx::new(tx, &shared.pool, options.shape.tx_room(), watch.mtu());
+        let path = PacketTx::new(tx, &shared.pool, options.shape.tx_room(), mtu.clone());
         queue.attach(Box::new(path), None);
     }
-    Ok(())
+    Ok(socket)
 }
 
 struct Packet {
@@ -163,6 +165,14 @@ impl Driver for Packet {
     fn close(&self) {
         self.control.stop();
         self.device.close();
+    }
+
+    fn set_mac(&self, mac: [u8; 6]) -> Result<AppliedBy, PortError> {
+        self.device.set_mac(mac)
+    }
+
+    fn set_rx_mode(&self, config: &RxConfig) -> Result<RxParts, PortError> {
+        self.device.set_rx_mode(config)
     }
 
     fn set_mtu(&self, mtu: u16) -> Result<AppliedBy, PortError> {

@@ -78,7 +78,8 @@ impl Port {
         self.apply(&mut settings, config)
     }
 
-    /// Sets what is received, and how; `mac` stays what it is. Packets that stand in the rings already are treated in the new way.
+    /// Sets what is received, and how; `mac` stays what it is. Packets that stand in the rings already are treated
+    /// in the new way by software; what a device does, it does to those that come from now on.
     ///
     /// # Errors
     /// [`PortError::Address`]; [`PortError::NotSupported`] for a table where the device does not spread packets, and for hashes that nobody

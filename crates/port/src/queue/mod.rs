@@ -25,6 +25,8 @@ pub use path::{DescStatus, Mode, Path, RxPath, TxPath};
 pub use soft::Side;
 use soft::Soft;
 pub use stats::QueueStats;
+pub(crate) use stats::TakeMissed;
+use stats::{Missed, Outside};
 use wake::Wake;
 
 bitflags::bitflags! {
@@ -94,6 +96,7 @@ pub struct Queue<P: Side + ?Sized> {
     counters: Counters,
     kinds: Arc<Kinds>,
     start: Mutex<QueueStats>,
+    missed: Missed,
     wake: Wake,
     events: Weak<EventQueue>,
 }
@@ -134,6 +137,7 @@ impl<P: Side + ?Sized> Queue<P> {
             counters: Counters::default(),
             kinds: Arc::default(),
             start: Mutex::default(),
+            missed: Missed::default(),
             wake: Wake::new()?,
             events: Arc::downgrade(events),
         }))
@@ -215,7 +219,11 @@ impl<P: Side + ?Sized> Queue<P> {
     }
 
     fn read(&self) -> QueueStats {
-        QueueStats::read(&self.counters, &self.kinds)
+        let outside = Outside {
+            notified: self.wake.signals(),
+            missed: self.missed.count(),
+        };
+        QueueStats::read(&self.counters, &self.kinds, outside)
     }
 
     /// Counts packets by size and by kind of address from now on, or no longer: [`QueueStats::kinds`]. It costs a look at the first bytes of
@@ -244,6 +252,11 @@ impl<P: Side + ?Sized> Queue<P> {
     /// Says that a peer signals on `source` from now on, and where it wants to be notified itself.
     pub(crate) fn set_wake_source(&self, source: Option<Arc<OwnedFd>>) -> Result<(), PortError> {
         self.wake.set_source(source)
+    }
+
+    /// Who counts the packets that the kernel drops before this queue could take them.
+    pub(crate) fn set_missed(&self, source: Option<TakeMissed>) {
+        self.missed.set(source);
     }
 
     /// Wakes the user, if it sleeps.
@@ -358,6 +371,7 @@ impl<P: Side + ?Sized> Queue<P> {
         self.closed.store(true, Ordering::Release);
         self.detach();
         let _the_set_is_ours = self.set_wake_source(None);
+        self.set_missed(None);
         self.nudge();
     }
 

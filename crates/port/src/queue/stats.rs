@@ -1,6 +1,7 @@
 //! What a queue has counted.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use vring_net::{Counters, DropReason};
 
@@ -17,6 +18,8 @@ pub struct QueueStats {
     pub nombuf: u64,
     /// Notifications sent to the peer.
     pub notifications: u64,
+    /// Notifications that came from the peer: of one that signals an eventfd.
+    pub notified: u64,
     /// Drops by name; only those that happened.
     pub drops: BTreeMap<&'static str, u64>,
     /// Packets received, or taken to be sent, by size and by kind of address, in the order of [`KIND_NAMES`](super::KIND_NAMES): while that was
@@ -24,11 +27,45 @@ pub struct QueueStats {
     pub kinds: [u64; KINDS],
 }
 
+/// What others count for a queue.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Outside {
+    /// Notifications of the peer's.
+    pub(super) notified: u64,
+    /// Packets that the kernel dropped.
+    pub(super) missed: u64,
+}
+
+/// Tells how many packets were dropped since it was asked last.
+pub(crate) type TakeMissed = Box<dyn FnMut() -> u64 + Send>;
+
+/// Packets that the kernel drops before a queue could take them, and counts itself.
+#[derive(Default)]
+pub(super) struct Missed(Mutex<(Option<TakeMissed>, u64)>);
+
+impl Missed {
+    /// Who counts them from now on.
+    pub(super) fn set(&self, source: Option<TakeMissed>) {
+        let mut missed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = missed.0.as_mut().map_or(0, |take| take());
+        *missed = (source, missed.1 + last);
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        let mut missed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        missed.1 += missed.0.as_mut().map_or(0, |take| take());
+        missed.1
+    }
+}
+
 impl QueueStats {
-    pub(super) fn read(counters: &Counters, kinds: &Kinds) -> Self {
+    pub(super) fn read(counters: &Counters, kinds: &Kinds, outside: Outside) -> Self {
         let drops = DropReason::ALL
             .iter()
-            .map(|&r| (r.name(), counters.dropped(r)))
+            .map(|&r| match r {
+                DropReason::RxMissed => (r.name(), counters.dropped(r) + outside.missed),
+                _ => (r.name(), counters.dropped(r)),
+            })
             .filter(|&(_, n)| n != 0)
             .collect();
         Self {
@@ -36,6 +73,7 @@ impl QueueStats {
             bytes: counters.bytes(),
             nombuf: counters.nombuf(),
             notifications: counters.notifications(),
+            notified: outside.notified,
             drops,
             kinds: kinds.read(),
         }
@@ -46,6 +84,7 @@ impl QueueStats {
         self.bytes -= start.bytes;
         self.nombuf -= start.nombuf;
         self.notifications -= start.notifications;
+        self.notified -= start.notified;
         for (now, then) in self.kinds.iter_mut().zip(start.kinds) {
             *now -= then;
         }

@@ -1,12 +1,13 @@
 //! How the user of a queue that sleeps is woken.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::epoll;
 
 use crate::PortError;
-use crate::event::{clear, eventfd, signal};
+use crate::event::{clear, count, eventfd, signal};
 
 /// A descriptor that is readable when it is worth to poll again. Its set changes with the peer; the descriptor never does.
 pub(super) struct Wake {
@@ -15,6 +16,8 @@ pub(super) struct Wake {
     nudge: OwnedFd,
     /// In the set: what the peer signals.
     source: Mutex<Option<Arc<OwnedFd>>>,
+    /// Signals of the peer's that were taken.
+    taken: AtomicU64,
 }
 
 impl Wake {
@@ -27,6 +30,7 @@ impl Wake {
             set,
             nudge,
             source: Mutex::default(),
+            taken: AtomicU64::new(0),
         })
     }
 
@@ -40,6 +44,7 @@ impl Wake {
         let mut current = self.source.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(old) = current.take() {
             let _already_gone = epoll::delete(&self.set, &*old);
+            self.take(&old);
         }
         if let Some(new) = source {
             watch(&self.set, &*new)?;
@@ -55,15 +60,26 @@ impl Wake {
 
     /// Takes the wake-ups that have come, so that the descriptor is not readable any more.
     pub(super) fn drain(&self) {
-        clear(&self.nudge);
+        let _ours = clear(&self.nudge);
         if let Some(source) = self
             .source
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .as_ref()
         {
-            clear(&**source);
+            self.take(source);
         }
+    }
+
+    fn take(&self, source: &OwnedFd) {
+        self.taken.fetch_add(clear(source), Ordering::Relaxed);
+    }
+
+    /// How often the peer has signalled, as far as it does so by an eventfd. Who polls never takes the signals: they are counted where they wait.
+    pub(super) fn signals(&self) -> u64 {
+        let source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = source.as_ref().map_or(0, count);
+        self.taken.load(Ordering::Relaxed) + waiting
     }
 }
 

@@ -4,48 +4,67 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use vring_netdev::{NetdevError, Netlink, set_carrier};
+use vring_net::soft::RxConfig;
+use vring_netdev::{NetdevError, Netlink, set_address, set_carrier};
 
+use super::receive::Told;
 use super::{Kind, Netdev};
 use crate::PortError;
-use crate::port::AppliedBy;
+use crate::port::{AppliedBy, RxParts};
 
 /// The device of a port, until that is closed.
 #[derive(Debug)]
 pub(in crate::drivers) struct Handle {
     port: String,
-    details: BTreeMap<&'static str, String>,
-    device: Mutex<Option<Arc<Netdev>>>,
+    device: Mutex<Option<Open>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    device: Arc<Netdev>,
+    told: Told,
 }
 
 impl Handle {
     pub(in crate::drivers) fn new(port: &str, device: Arc<Netdev>) -> Self {
-        let details = [
-            ("device", device.name.clone()),
-            ("device kind", device.kind.name().to_owned()),
-            ("namespace", device.namespace.to_string()),
-        ];
         Self {
             port: port.to_owned(),
-            details: details.into(),
-            device: Mutex::new(Some(device)),
+            device: Mutex::new(Some(Open {
+                device,
+                told: Told::default(),
+            })),
         }
     }
 
     /// Which device it is, for people.
     pub(in crate::drivers) fn details(&self) -> BTreeMap<&'static str, String> {
-        self.details.clone()
+        let open = self.open();
+        let Some(Open { device, .. }) = open.as_ref() else {
+            return BTreeMap::new();
+        };
+        let kind = match device.kind {
+            Kind::Macvtap if device.passthru => "macvtap, passthru",
+            kind => kind.name(),
+        };
+        BTreeMap::from([
+            ("device", device.name.clone()),
+            ("device kind", kind.to_owned()),
+            ("namespace", device.place().namespace.to_string()),
+        ])
     }
 
     /// Lets the device go: its files are closed, unless a path still has them.
     pub(in crate::drivers) fn close(&self) {
-        self.device().take();
+        if let Some(mut open) = self.open().take() {
+            open.told.forget(&open.device);
+        }
     }
 
     /// Gives the device another MTU.
     pub(in crate::drivers) fn set_mtu(&self, mtu: u16) -> Result<AppliedBy, PortError> {
         self.apply(|device| {
-            Netlink::open(&device.namespace)?.set_mtu(device.index, mtu.into())?;
+            let place = device.place();
+            Netlink::open(&place.namespace)?.set_mtu(place.index, mtu.into())?;
             Ok(AppliedBy::Device)
         })
     }
@@ -60,20 +79,60 @@ impl Handle {
         })
     }
 
+    /// Gives the device the port's address: a macvtap, and as in DPDK a tap, so far as that is no port of a bridge. Behind one, the address is of a
+    /// station beyond it. A packet socket's device keeps its own, and takes frames to the port's besides ([`Handle::set_rx_mode`]).
+    pub(in crate::drivers) fn set_mac(&self, mac: [u8; 6]) -> Result<AppliedBy, PortError> {
+        self.apply(|device| {
+            let place = device.place();
+            let bridged = || -> Result<bool, NetdevError> {
+                let link = Netlink::open(&place.namespace)?.link_at(place.index)?;
+                Ok(link.master.is_some())
+            };
+            if device.kind == Kind::Packet || (device.kind == Kind::Tap && bridged()?) {
+                return Ok(AppliedBy::Software);
+            }
+            set_address(device.queues[0].as_fd(), mac).map(|()| AppliedBy::Device)
+        })
+    }
+
+    /// Has the device hand on what is wanted.
+    pub(in crate::drivers) fn set_rx_mode(&self, config: &RxConfig) -> Result<RxParts, PortError> {
+        let mut open = self.open();
+        let Some(Open { device, told }) = open.as_mut() else {
+            return Ok(RxParts::empty());
+        };
+        if device.kind == Kind::Macvtap && !device.passthru && !config.macs.is_empty() {
+            return Err(PortError::NotSupported {
+                name: self.port.clone(),
+                what: "a further address".into(),
+                why: format!(
+                    "the device below {} hands it frames to one address only; make the macvtap with `mode passthru`",
+                    device.name
+                ),
+            });
+        }
+        told.tell(device, config)
+            .map_err(|source| self.failed(source))
+    }
+
     fn apply(
         &self,
         f: impl FnOnce(&Netdev) -> Result<AppliedBy, NetdevError>,
     ) -> Result<AppliedBy, PortError> {
-        match &*self.device() {
+        match &*self.open() {
             None => Ok(AppliedBy::Software),
-            Some(device) => f(device).map_err(|source| PortError::Netdev {
-                name: self.port.clone(),
-                source,
-            }),
+            Some(Open { device, .. }) => f(device).map_err(|source| self.failed(source)),
         }
     }
 
-    fn device(&self) -> MutexGuard<'_, Option<Arc<Netdev>>> {
+    fn failed(&self, source: NetdevError) -> PortError {
+        PortError::Netdev {
+            name: self.port.clone(),
+            source,
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Option<Open>> {
         self.device.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use vring_netdev::{Link, LinkChange, LinkMonitor, NetdevError, Netlink};
+use vring_netdev::{Link, LinkChange, LinkMonitor, NetdevError, Netlink, place_of};
 
-use super::Netdev;
+use super::{Kind, Netdev, Place};
 use crate::drivers::control::Control;
 use crate::port::Shared;
 use crate::{LinkStatus, PortError, PortEvent};
@@ -18,7 +18,7 @@ use crate::{LinkStatus, PortError, PortEvent};
 pub(in crate::drivers) enum Seen {
     /// The port is to be closed.
     Stopped,
-    /// The device was deleted, or moved to another namespace.
+    /// The device was deleted, or moved to where it cannot be followed.
     Gone,
     /// The further descriptor is readable.
     Alarm,
@@ -31,22 +31,24 @@ pub(in crate::drivers) struct Watch {
     netlink: Netlink,
     index: u32,
     mtu: Arc<AtomicU32>,
+    /// A tap, whose file tells where it is moved to.
+    tap: Option<Arc<Netdev>>,
 }
 
 impl Watch {
-    /// Watches from now on.
-    pub(in crate::drivers) fn new(device: &Netdev) -> Result<Self, NetdevError> {
+    /// Watches from now on, and keeps `mtu` as the device's is.
+    pub(in crate::drivers) fn new(
+        device: &Arc<Netdev>,
+        mtu: Arc<AtomicU32>,
+    ) -> Result<Self, NetdevError> {
+        let Place { namespace, index } = device.place();
         Ok(Self {
-            monitor: LinkMonitor::open(&device.namespace)?,
-            netlink: Netlink::open(&device.namespace)?,
-            index: device.index,
-            mtu: Arc::new(AtomicU32::new(device.mtu)),
+            monitor: LinkMonitor::open(&namespace)?,
+            netlink: Netlink::open(&namespace)?,
+            index,
+            mtu,
+            tap: (device.kind == Kind::Tap).then(|| device.clone()),
         })
-    }
-
-    /// The device's MTU, as it is now.
-    pub(in crate::drivers) fn mtu(&self) -> Arc<AtomicU32> {
-        self.mtu.clone()
     }
 
     /// Starts the control thread of a port whose queues are attached to the device's own files: they are detached when the device is gone or the
@@ -76,7 +78,7 @@ impl Watch {
     ) -> Seen {
         // What happened before the monitor was opened.
         let mut gone = self.ask(shared);
-        while !gone {
+        while !gone || self.follow(shared) {
             let mut fds = vec![
                 PollFd::new(stop, PollFlags::IN),
                 PollFd::from_borrowed_fd(self.monitor.as_fd(), PollFlags::IN),
@@ -98,6 +100,24 @@ impl Watch {
             gone = self.take(shared);
         }
         Seen::Gone
+    }
+
+    /// A tap that is gone may have been moved to another namespace: its file is still good there. True when it is watched again.
+    fn follow(&mut self, shared: &Shared) -> bool {
+        let Some(tap) = &self.tap else { return false };
+        let found = || -> Option<(Place, LinkMonitor, Netlink)> {
+            let (namespace, name) = place_of(tap.queues.first()?.as_fd())?;
+            let monitor = LinkMonitor::open(&namespace).ok()?;
+            let mut netlink = Netlink::open(&namespace).ok()?;
+            let index = netlink.link(&name).ok()?.index;
+            Some((Place { namespace, index }, monitor, netlink))
+        };
+        let Some((place, monitor, netlink)) = found() else {
+            return false;
+        };
+        (self.index, self.monitor, self.netlink) = (place.index, monitor, netlink);
+        tap.moved(place);
+        !self.ask(shared)
     }
 
     /// Takes the changes that came: true when the device is gone.
@@ -148,11 +168,13 @@ pub(in crate::drivers) fn tell(shared: &Shared, what: &str) {
     }));
 }
 
-/// Tells that the device was deleted.
+/// Tells that the device is gone.
 pub(in crate::drivers) fn tell_gone(shared: &Shared, device: &str) {
     tell(
         shared,
-        &format!("{device} was deleted; open the port again when it is there"),
+        &format!(
+            "{device} was deleted, or moved to another namespace; open the port again where it is"
+        ),
     );
 }
 

@@ -4,10 +4,10 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::io::Errno;
-use vring_mem::burst::flags;
+use vring_mem::burst::{Packet, flags};
 use vring_mem::mempool::{NO_SEG, Segment};
 use vring_mem::{Burst, Mempool};
-use vring_net::{Counters, DropReason, ETH_HEADER, Tally};
+use vring_net::{Counters, DropReason, ETH_HEADER, Header, Tally, decode};
 use vring_netdev::Pieces;
 use vring_ring::RingFault;
 
@@ -16,6 +16,8 @@ use crate::queue::{Mode, Path, RxPath};
 
 /// The longest frame: the largest MTU, with an Ethernet header and two VLAN tags.
 const LONGEST: usize = crate::MAX_MTU as usize + 22;
+/// The same for a packet that is still to be cut: the largest of IP's.
+const LONGEST_UNCUT: usize = 65_535 + 22;
 
 /// See the module.
 pub(super) struct TapRx {
@@ -27,6 +29,8 @@ pub(super) struct TapRx {
     buffers: Vec<u32>,
     /// As many as the longest frame needs.
     wanted: usize,
+    /// What the header may say, as bits of [`flags::META`].
+    gives: u32,
     /// Memory of the first and the last piece; nothing points into it but those.
     ends: Box<[u8; HEADER + 1]>,
 }
@@ -39,13 +43,19 @@ enum Frame {
 }
 
 impl TapRx {
-    pub(super) fn new(file: &Arc<OwnedFd>, pool: &Arc<Mempool>) -> Self {
+    pub(super) fn new(file: &Arc<OwnedFd>, pool: &Arc<Mempool>, gives: u32) -> Self {
+        let longest = if gives & flags::GSO == 0 {
+            LONGEST
+        } else {
+            LONGEST_UNCUT
+        };
         Self {
             file: file.clone(),
             pool: pool.clone(),
             pieces: Pieces::default(),
             buffers: Vec::new(),
-            wanted: LONGEST.div_ceil(pool.data_room() as usize),
+            wanted: longest.div_ceil(pool.data_room() as usize),
+            gives,
             ends: Box::new([0; HEADER + 1]),
         }
     }
@@ -87,8 +97,8 @@ impl TapRx {
         }
     }
 
-    /// Makes a packet of the first `len` bytes in the buffers; what they lie in is not ours any more.
-    fn take(&mut self, len: usize, burst: &mut Burst) {
+    /// Makes a packet of the first `len` bytes in the buffers; what they lie in is not ours any more. False when the header lies.
+    fn take(&mut self, len: usize, burst: &mut Burst) -> bool {
         let room = self.pool.data_room() as usize;
         let used = len.div_ceil(room);
         if used > 1 {
@@ -102,10 +112,25 @@ impl TapRx {
                 self.pool.link(segment, next);
             }
         }
-        let packet_flags = if used > 1 { flags::MULTI } else { 0 };
-        let len = u32::try_from(len).unwrap_or(0);
-        burst.push(self.buffers[0], len, packet_flags);
-        self.buffers.drain(..used);
+        let mut packet = Packet {
+            addr: self.buffers[0],
+            len: u32::try_from(len).unwrap_or(0),
+            flags: if used > 1 { flags::MULTI } else { 0 },
+            ..Packet::default()
+        };
+        let honest = decode(&self.header(), self.gives, &self.pool, &mut packet);
+        if honest {
+            burst.push_packet(&packet);
+            self.buffers.drain(..used);
+        }
+        honest
+    }
+
+    /// What the kernel wrote into the first piece.
+    fn header(&self) -> Header {
+        let mut header = Header::default();
+        header[..HEADER].copy_from_slice(&self.ends[..HEADER]);
+        header
     }
 }
 
@@ -116,6 +141,10 @@ impl Path for TapRx {
 }
 
 impl RxPath for TapRx {
+    fn gives(&self) -> u32 {
+        self.gives
+    }
+
     fn rx(&mut self, burst: &mut Burst, counters: &Counters) -> Result<Tally, RingFault> {
         let mut tally = Tally::default();
         while !burst.is_full() {
@@ -124,11 +153,11 @@ impl RxPath for TapRx {
                 break;
             }
             match self.read() {
-                Frame::Received(len) => {
-                    self.take(len, burst);
+                Frame::Received(len) if self.take(len, burst) => {
                     tally.packets += 1;
                     tally.bytes += len as u64;
                 }
+                Frame::Received(_) => counters.drop(DropReason::RxBadOffload, 1),
                 Frame::Dropped(reason) => counters.drop(reason, 1),
                 Frame::None => break,
             }

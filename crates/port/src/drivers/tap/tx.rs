@@ -4,8 +4,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::io::Errno;
+use vring_mem::burst::Packet;
 use vring_mem::{Burst, Mempool};
-use vring_net::{Counters, DropReason, ETH_HEADER, Tally};
+use vring_net::{Counters, DropReason, ETH_HEADER, Tally, encode};
 use vring_netdev::Pieces;
 use vring_ring::RingFault;
 
@@ -17,7 +18,9 @@ pub(super) struct TapTx {
     file: Arc<OwnedFd>,
     pool: Arc<Mempool>,
     pieces: Pieces,
-    /// The header of a packet that asks for nothing.
+    /// What the header can say, as bits of [`vring_mem::burst::flags::META`].
+    takes: u32,
+    /// The header of the packet in hand.
     header: Box<[u8; HEADER]>,
 }
 
@@ -30,22 +33,24 @@ enum Outcome {
 }
 
 impl TapTx {
-    pub(super) fn new(file: &Arc<OwnedFd>, pool: &Arc<Mempool>) -> Self {
+    pub(super) fn new(file: &Arc<OwnedFd>, pool: &Arc<Mempool>, takes: u32) -> Self {
         Self {
             file: file.clone(),
             pool: pool.clone(),
             pieces: Pieces::default(),
+            takes,
             header: Box::new([0; HEADER]),
         }
     }
 
-    fn send(&mut self, addr: u32, len: u32, packet_flags: u32) -> Outcome {
-        let Ok(segments) = self.pool.segments(addr, len, packet_flags) else {
+    fn send(&mut self, packet: &Packet) -> Outcome {
+        let Ok(segments) = self.pool.segments(packet.addr, packet.len, packet.flags) else {
             return Outcome::Refused(DropReason::TxBadPacket);
         };
-        if len < ETH_HEADER {
+        let Some(header) = encode(packet, self.takes).filter(|_| packet.len >= ETH_HEADER) else {
             return Outcome::Refused(DropReason::TxBadPacket);
-        }
+        };
+        self.header.copy_from_slice(&header[..HEADER]);
         self.pieces.clear();
         self.pieces.push(self.header.as_mut_ptr(), HEADER);
         for segment in segments {
@@ -73,14 +78,18 @@ impl Path for TapTx {
 }
 
 impl TxPath for TapTx {
+    fn takes(&self) -> u32 {
+        self.takes
+    }
+
     fn tx(&mut self, burst: &mut Burst, counters: &Counters) -> Result<Tally, RingFault> {
         let mut tally = Tally::default();
-        let (addrs, lens, all_flags) = burst.packets();
-        for ((&addr, &len), &packet_flags) in addrs.iter().zip(lens).zip(all_flags) {
-            match self.send(addr, len, packet_flags) {
+        for nth in 0..burst.len() {
+            let packet = burst.packet(nth);
+            match self.send(&packet) {
                 Outcome::Sent => {
                     tally.packets += 1;
-                    tally.bytes += u64::from(len);
+                    tally.bytes += u64::from(packet.len);
                 }
                 Outcome::Full => break,
                 Outcome::Refused(reason) => {
@@ -88,7 +97,7 @@ impl TxPath for TapTx {
                     tally.refused += 1;
                 }
             }
-            self.pool.free_packet(addr, packet_flags);
+            self.pool.free_packet(packet.addr, packet.flags);
         }
         burst.remove_front(tally.packets + tally.refused);
         Ok(tally)

@@ -1,23 +1,25 @@
 //! The other kind of back end: vhost in the kernel, between the rings and a device of the kernel's.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
 
+use vring_net::soft::RxConfig;
 use vring_net::{Features, HeaderLayout};
+use vring_netdev::take_drops;
 use vring_vhost::kernel::SUPPLIES_HEADER;
-use vring_vhost::{Kernel, KernelError, KernelRegion};
+use vring_vhost::{Kernel, KernelError, KernelRegion, Workers};
 
 use super::Options;
 use super::rings::{Rings, detach, device_address};
 use crate::drivers::Opened;
+use crate::drivers::agree::{Half, acknowledge};
 use crate::drivers::control::Control;
-use crate::drivers::netdev::{self, Handle, Netdev, Seen, Wanted, Watch};
+use crate::drivers::netdev::{self, Ask, Handle, Kind, Netdev, Seen, Wanted, Watch};
 use crate::event::eventfd;
-use crate::port::{AppliedBy, Driver, Shared};
-use crate::{Device, LinkStatus, PortConfig, PortError, PortInfo};
+use crate::port::{AppliedBy, Driver, RxParts, Shared};
+use crate::{Device, LinkStatus, Offloads, PortConfig, PortError, PortInfo};
 
 /// Whether that path is vhost in the kernel, as in DPDK: a character device. One that is not there is so by its name.
 pub(super) fn is_kernel(path: &str) -> bool {
@@ -36,16 +38,20 @@ pub(super) fn open(
     max: u16,
 ) -> Opened {
     let wanted = Wanted::parse(device)?;
-    let busy_poll = device.number("busy_poll", 0, 0, 1_000_000)?;
+    let tuning = Tuning {
+        busy_poll: device.number("busy_poll", 0, 0, 1_000_000)?,
+        workers: device.number("workers", 1, 1, 2)?,
+    };
     let shared = Shared::new(&device.name, config)?;
-    let session = Session::start(path, &wanted, &options, &shared, busy_poll)?;
+    let session = Session::start(path, &wanted, &options, &shared, tuning)?;
+    let workers = session.workers;
     let (features, mac) = (session.features, session.device.mac);
     let handle = Handle::new(&device.name, session.device.clone());
-    let mut details = handle.details();
-    details.insert("back end", path.to_owned());
-    let watch = Watch::new(&session.device).map_err(|source| PortError::Netdev {
-        name: device.name.clone(),
-        source,
+    let watch = Watch::new(&session.device, session.device.watched_mtu()).map_err(|source| {
+        PortError::Netdev {
+            name: device.name.clone(),
+            source,
+        }
     })?;
     let control = Control::start(&format!("{}-ctl", device.name), {
         let shared = shared.clone();
@@ -58,7 +64,8 @@ pub(super) fn open(
         max,
         options,
         features,
-        details,
+        path: path.to_owned(),
+        workers,
     };
     Ok((shared, Box::new(port)))
 }
@@ -70,11 +77,24 @@ struct VirtioKernel {
     max: u16,
     options: Options,
     features: Features,
-    details: BTreeMap<&'static str, String>,
+    path: String,
+    workers: usize,
+}
+
+/// How the kernel's side works.
+#[derive(Debug, Clone, Copy)]
+struct Tuning {
+    /// Microseconds that a worker looks for work before it sleeps.
+    busy_poll: usize,
+    /// Workers of a queue pair, where the kernel lets one choose.
+    workers: usize,
 }
 
 impl Driver for VirtioKernel {
     fn info(&self) -> PortInfo {
+        let mut details = self.device.details();
+        details.insert("back end", self.path.clone());
+        details.insert("workers", format!("{} a queue pair", self.workers));
         PortInfo {
             driver: "net_virtio_user",
             max_rx_queues: self.max,
@@ -82,7 +102,7 @@ impl Driver for VirtioKernel {
             rx_desc: self.options.rx_size,
             tx_desc: self.options.tx_size,
             features: self.features.names(),
-            details: self.details.clone(),
+            details,
         }
     }
 
@@ -90,9 +110,21 @@ impl Driver for VirtioKernel {
         self.mac
     }
 
+    fn offloads(&self) -> Offloads {
+        Half::Driver.offloads(self.features)
+    }
+
     fn close(&self) {
         self.control.stop();
         self.device.close();
+    }
+
+    fn set_mac(&self, mac: [u8; 6]) -> Result<AppliedBy, PortError> {
+        self.device.set_mac(mac)
+    }
+
+    fn set_rx_mode(&self, config: &RxConfig) -> Result<RxParts, PortError> {
+        self.device.set_rx_mode(config)
     }
 
     fn set_link(&self, up: bool) -> Result<AppliedBy, PortError> {
@@ -113,6 +145,8 @@ struct Session {
     device: Arc<Netdev>,
     features: Features,
     rings: Rings,
+    /// Of each queue pair.
+    workers: usize,
 }
 
 impl Session {
@@ -121,21 +155,38 @@ impl Session {
         wanted: &Wanted,
         options: &Options,
         shared: &Shared,
-        busy_poll: usize,
+        tuning: Tuning,
     ) -> Result<Self, PortError> {
         let kernel = |source| PortError::Kernel {
             name: options.name.clone(),
             source,
         };
+        let owner = if tuning.workers > 1 {
+            Workers::Process
+        } else {
+            Workers::Kernel
+        };
         let vhosts: Vec<_> = (0..options.pairs)
-            .map(|_| Kernel::open(path))
+            .map(|_| Kernel::open(path, owner))
             .collect::<Result<_, _>>()
             .map_err(kernel)?;
-        let offered = vhosts[0].features().map_err(kernel)?;
+        // The transmit ring's own, or none: the kernel's default is as good as what it does not have.
+        let apart = tuning.workers > 1 && vhosts.iter().all(|vhost| vhost.own_worker(1));
         // In place of ANY_LAYOUT it has something else, see there.
-        let features = Features::from_bits_retain(offered & !SUPPLIES_HEADER) & options.wanted;
-        let header = u8::try_from(HeaderLayout::of(features).len).unwrap_or(u8::MAX);
-        let device = Netdev::open(wanted, options.pairs, header, options.mtu)?;
+        let known =
+            Features::from_bits_retain(vhosts[0].features().map_err(kernel)? & !SUPPLIES_HEADER);
+        let header = HeaderLayout::of(known & options.wanted).len;
+        let offloads = Half::Driver.features(Offloads::VIRTIO);
+        let ask = Ask {
+            queues: options.pairs,
+            header: u8::try_from(header).unwrap_or(u8::MAX),
+            mtu: options.mtu,
+            offloads: offloads & acknowledge(known | offloads, options.wanted, Features::CTRL_VQ),
+        };
+        let device = Netdev::open(wanted, ask)?;
+        // What a header says passes through vhost: the device's side of it is the kernel's device.
+        let wanted = options.wanted | device.offloads;
+        let features = acknowledge(known | device.offloads, wanted, Features::CTRL_VQ);
 
         let session = Self {
             vhosts,
@@ -143,9 +194,13 @@ impl Session {
             device: Arc::new(device),
             features,
             rings: Rings::new(options, features)?,
+            workers: if apart { 2 } else { 1 },
         };
-        session.set_up(shared, busy_poll).map_err(kernel)?;
+        session
+            .set_up(shared, known, tuning.busy_poll)
+            .map_err(kernel)?;
         session.rings.attach(shared)?;
+        session.count_missed(shared);
         session
             .start_rings()
             .map_err(kernel)
@@ -153,9 +208,28 @@ impl Session {
         Ok(session)
     }
 
+    /// A packet socket counts what it has no room for; what a tap has none for is in the counters of its device.
+    fn count_missed(&self, shared: &Shared) {
+        if self.device.kind != Kind::Packet {
+            return;
+        }
+        for (queue, socket) in shared.rx.iter().zip(&self.device.queues) {
+            let socket = socket.clone();
+            // A look that fails counts next time.
+            queue.set_missed(Some(Box::new(move || {
+                take_drops(socket.as_fd()).unwrap_or(0).into()
+            })));
+        }
+    }
+
     /// All but the devices.
-    fn set_up(&self, shared: &Shared, busy_poll: usize) -> Result<(), KernelError> {
-        let mut features = self.features.bits();
+    fn set_up(
+        &self,
+        shared: &Shared,
+        known: Features,
+        busy_poll: usize,
+    ) -> Result<(), KernelError> {
+        let mut features = (self.features & known).bits();
         if !self.device.has_header {
             features |= SUPPLIES_HEADER;
         }

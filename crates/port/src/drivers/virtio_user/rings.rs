@@ -134,6 +134,8 @@ impl Rings {
             let pair = usize::from(ring.index / 2);
             if ring.index % 2 == 1 {
                 if let Some(queue) = shared.tx.get(pair) {
+                    // Nobody sleeps on it: for what it counts.
+                    queue.set_wake_source(Some(ring.call.clone()))?;
                     let spare = base + self.spare_header as u64;
                     let path = driver_tx(driver, memory.clone(), layout, spare);
                     queue.attach(path, Some(ring.kick.clone()));

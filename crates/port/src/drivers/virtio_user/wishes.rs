@@ -42,7 +42,7 @@ impl Wishes {
 
     /// The rings that are not to be filled, from now on.
     pub(super) fn take(&self) -> BTreeSet<u16> {
-        clear(&self.fd);
+        let _how_often = clear(&self.fd);
         self.off
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
