@@ -13,13 +13,28 @@ const SUITES = { 6.1: 'bookworm', 6.12: 'bookworm-backports' }
 /** What a guest may load; what these need in turn comes from modules.dep. Names that a kernel has not are left out. */
 const MODULES = new Set([
   ...['virtio_pci', 'virtio_console', 'virtio_net', '9p', '9pnet_virtio', 'overlay', 'af_packet', 'ipv6'],
-  ...['tun', 'tap', 'vhost_net', 'veth', 'bridge', 'macvlan', 'macvtap', '8021q', 'dummy', 'sch_ingress', 'pktgen'],
+  ...[
+    'tun',
+    'tap',
+    'vhost_net',
+    'veth',
+    'bridge',
+    'macvlan',
+    'macvtap',
+    '8021q',
+    'dummy',
+    'sch_ingress',
+    'pktgen',
+  ],
   ...['uio', 'uio_pci_generic', 'vfio', 'vfio_pci', 'vfio_iommu_type1', 'virtio_iommu'],
   ...['vdpa', 'vdpa_sim', 'vdpa_sim_net', 'vduse', 'vhost_vdpa', 'virtio_vdpa', 'vp_vdpa'],
 ])
 
 /** Changes whenever what is kept of a kernel does, so that an older cache is not taken for a whole one. */
-const EDITION = createHash('sha256').update([...MODULES].join()).digest('hex').slice(0, 8)
+const EDITION = createHash('sha256')
+  .update([...MODULES].join())
+  .digest('hex')
+  .slice(0, 8)
 
 export const SERIES = Object.keys(SUITES).toSorted((a, b) => Number(a.slice(2)) - Number(b.slice(2)))
 
