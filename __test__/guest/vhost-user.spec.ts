@@ -8,7 +8,7 @@ import { Guest } from './rig/index.ts'
 
 type Device = Readonly<Record<string, string | number>>
 
-const MODERN = { 'disable-legacy': 'on' }
+const MODERN = { 'disable-legacy': 'on', queue_reset: 'on' }
 /** The kinds of ring, each with two queue pairs. */
 const KINDS: Readonly<Record<string, Device>> = {
   'split, modern': MODERN,
@@ -65,7 +65,7 @@ async function open(): Promise<Scene> {
           await TapEnd.open({ wire: 5, end: 2 }, mempool),
         )
       : undefined
-  const guest = await Guest.start({ args: nics.flatMap((end) => end.arguments) })
+  const guest = await Guest.start({ args: nics.flatMap((end) => end.arguments), timeout: 240_000 })
   for (const end of nics) await end.setUp(guest)
   return { guest, kinds, mixed, tap, nics, mempool }
 }
@@ -177,6 +177,13 @@ needs(
   t.deepEqual(port.offloads.device, { rx: ['checksum'], tx: ['checksum', 'tcp-tso'] })
   t.is(await scene.tap!.ping(8972), 0)
   t.is((await scene.tap!.transfer()).longest, 9014)
+})
+
+inGuest('QEMU’s queue_reset=on is not taken: it tells a vhost-user back end of no reset', async (t) => {
+  const [end] = scene.mixed.ends
+  t.false(end.port.info.features.includes('RING_RESET'))
+  await t.throwsAsync(end.run('ethtool -G eth0 rx 128'))
+  t.is(await scene.mixed.ping(), 0)
 })
 
 inGuest(
