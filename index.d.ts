@@ -447,6 +447,19 @@ export declare function packetKinds(): Array<string>
 /** Takes a device string apart. */
 export declare function parseDevice(text: string): DeviceFacts
 
+/** The virtio network devices of this machine, by address. */
+export declare function pciDevices(): Array<PciFacts>
+
+/** A virtio network device. */
+export interface PciFacts {
+  /** As `0000:00:03.0`. */
+  address: string
+  /** `vfio`, `uio`, or nothing where no driver has it. */
+  access?: string
+  /** The kernel's driver that has it, where it is not for processes. */
+  driver?: string
+}
+
 /** Pins the calling thread to a processor. For Workers that stand for an lcore. */
 export declare function pinThread(cpu: number): void
 

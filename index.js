@@ -773,7 +773,7 @@ if (
   }
 }
 
-const { DeviceHandle, LcoreHandle, MacvtapHandle, MempoolHandle, PortHandle, QueueHandle, TrafficHandle, Waiter, adoptQueue, burstFunctions, closeBurst, createLcore, createMempool, createTraffic, detach, driverTable, dropNames, freePortName, openDevice, openPort, packetKinds, parseDevice, pinThread, probe, version } = nativeBinding
+const { DeviceHandle, LcoreHandle, MacvtapHandle, MempoolHandle, PortHandle, QueueHandle, TrafficHandle, Waiter, adoptQueue, burstFunctions, closeBurst, createLcore, createMempool, createTraffic, detach, driverTable, dropNames, freePortName, openDevice, openPort, packetKinds, parseDevice, pciDevices, pinThread, probe, version } = nativeBinding
 export { DeviceHandle }
 export { LcoreHandle }
 export { MacvtapHandle }
@@ -796,6 +796,7 @@ export { openDevice }
 export { openPort }
 export { packetKinds }
 export { parseDevice }
+export { pciDevices }
 export { pinThread }
 export { probe }
 export { version }

@@ -6,6 +6,7 @@ import { attempt, invalid } from './errors.ts'
 /** A driver's name, as in DPDK. */
 export type DriverName =
   | 'net_virtio_user'
+  | 'net_virtio_pci'
   | 'net_vhost'
   | 'net_tap'
   | 'net_af_packet'
@@ -27,7 +28,7 @@ interface LinkFeatures {
   readonly queues?: number
   /** Ethernet address of the port, as `02:00:00:00:00:01`; default one that the driver makes up. */
   readonly mac?: string
-  /** Packed rings. Offered by `net_vhost` unless false; used by `net_virtio_user` only if true. */
+  /** Packed rings. Offered by `net_vhost` and used by `net_virtio_pci` unless false; used by `net_virtio_user` only if true. */
   readonly packedVq?: boolean
   /** `IN_ORDER`: buffers are used in the order in which they were made available. */
   readonly inOrder?: boolean
@@ -71,6 +72,15 @@ export interface NetVirtioUserOptions extends DeviceOptions<'net_virtio_user'>, 
   readonly queueSize?: number
   /** Accepted as in DPDK; vhost-user has no control queue. */
   readonly cq?: boolean
+}
+
+/** A virtio device on the PCI bus that is bound to `vfio-pci`, `uio_pci_generic` or no driver. */
+export interface NetVirtioPciOptions
+  extends DeviceOptions<'net_virtio_pci'>, Omit<LinkFeatures, 'queues' | 'mac'> {
+  /** Its address, as `0000:00:03.0`. */
+  readonly addr: string
+  /** True: use the registers before version 1 of a device that has both. */
+  readonly legacy?: boolean
 }
 
 /** A vhost-user back end: the device side of a guest's or container's virtio. */
@@ -151,6 +161,7 @@ export interface NetRingOptions extends DeviceOptions<'net_ring'> {
 /** A device as typed options, told apart by `driver`. The names are those of the devargs, in camel case. */
 export type PortOptions =
   | NetVirtioUserOptions
+  | NetVirtioPciOptions
   | NetVhostOptions
   | NetTapOptions
   | NetAfPacketOptions

@@ -16,6 +16,7 @@ export {
   type NetRingOptions,
   type NetTapOptions,
   type NetVhostOptions,
+  type NetVirtioPciOptions,
   type NetVirtioUserOptions,
   parseDevargs,
   type PortOptions,
@@ -37,6 +38,7 @@ export {
 } from './lcore.ts'
 export { Mempool, type MempoolOptions } from './mempool.ts'
 export * from './packet/index.ts'
+export { pciDevices, type PciDevice } from './pci.ts'
 export {
   type LinkStatus,
   Port,

@@ -157,7 +157,7 @@ export class Mempool implements Disposable {
   }
 
   #refuseAddress(addr: number): never {
-    const end = this.count * this.#stride
+    const end = (this.#links!.length / 2) * this.#stride
     throw new VringError('ERR_VRING_OUT_OF_RANGE', `expected an address below ${end}, got ${addr}`)
   }
 

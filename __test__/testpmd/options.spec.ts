@@ -155,7 +155,7 @@ test('devices are kept in order, and -m and --no-huge count', (t) => {
     '--no-huge',
     '--no-pci',
   )
-  t.deepEqual(config.vdevs, ['net_null1', 'net_vhost0,iface=/tmp/a'])
+  t.deepEqual(config.devices, ['net_null1', 'net_vhost0,iface=/tmp/a'])
   t.is(config.memory, 512)
   t.is(config.pages, '4K')
   t.is(eal().pages, 'auto')
@@ -188,10 +188,26 @@ test('EAL options without a meaning here are accepted, each said once, and silen
   t.deepEqual(eal('--no-pci', '--in-memory', '--no-huge').notes, [])
 })
 
+test('devices on the PCI bus come before virtual ones: those allowed, or all that were found and not blocked', (t) => {
+  const found = ['0000:00:03.0', '0000:00:04.0']
+  const devices = (...argv: string[]) => parseEal(argv, CPUS, found).devices
+  t.deepEqual(devices('--vdev', 'net_null0'), [...found, 'net_null0'])
+  t.deepEqual(devices('--no-pci', '--vdev', 'net_null0'), ['net_null0'])
+  t.deepEqual(devices('-b', '0:3.0'), ['0000:00:04.0'])
+  t.deepEqual(devices('-a', '00:05.0,legacy=1', '--vdev', 'net_null0', '-a', '00:04.0'), [
+    ...['0000:00:05.0,legacy=1', '0000:00:04.0'],
+    'net_null0',
+  ])
+})
+
 test('EAL options that ask for what is not there are refused', (t) => {
   t.regex(
-    wrong(() => eal('-a', '0000:00:03.0')),
-    /-?-allow cannot be used here.*--vdev/,
+    wrong(() => eal('-a', 'net_null0')),
+    /expected a PCI address like 0000:00:03.0, but 'net_null0'/,
+  )
+  t.regex(
+    wrong(() => eal('-a', '00:03.0', '-b', '00:04.0')),
+    /-a and -b cannot stand beside each other/,
   )
   t.regex(
     wrong(() => eal('--proc-type=secondary')),

@@ -82,7 +82,7 @@ async function serve(
   output: Output,
 ): Promise<void> {
   for (const which of config.ports) {
-    const vdev = eal.vdevs[which.port]!
+    const vdev = eal.devices[which.port]!
     output.out(`APP: Initialising port ${which.port} ...\n`)
     try {
       const port = await Port.open(vdev, { mempool })

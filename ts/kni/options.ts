@@ -99,9 +99,9 @@ function check(ports: readonly KniPort[], mask: readonly number[], eal: EalConfi
   const same = mask.length === ports.length && mask.every((port) => numbers.includes(port))
   if (!same)
     throw new UsageError(`--config: expected the ports of -p (${mask.join(',')}), got ${numbers.join(',')}`)
-  const missing = mask.find((port) => port >= Math.min(eal.vdevs.length, MAX_PORTS))
+  const missing = mask.find((port) => port >= Math.min(eal.devices.length, MAX_PORTS))
   if (missing !== undefined)
-    throw new UsageError(`-p: there is no port ${missing}: ${eal.vdevs.length} were given by --vdev`)
+    throw new UsageError(`-p: there is no port ${missing}: ${eal.devices.length} were given by --vdev`)
   const seen = new Set<number>()
   for (const lcore of ports.flatMap(({ rx, tx }) => [rx, tx])) {
     if (!eal.lcores.some(({ id }) => id === lcore)) {

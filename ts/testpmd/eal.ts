@@ -4,8 +4,8 @@ import { getopt, type GivenOption, type OptionSpec, UsageError } from './getopt.
 
 /** What EAL's options say. */
 export interface EalConfig {
-  /** Device strings of `--vdev`, in the order given: port 0 first. */
-  readonly vdevs: readonly string[]
+  /** Device strings: devices on the PCI bus first, then those of `--vdev`, in the order given. Port 0 is the first. */
+  readonly devices: readonly string[]
   /** All lcores by id; the first is not necessarily the main one. */
   readonly lcores: readonly LcoreConfig[]
   readonly mainLcore: number
@@ -28,7 +28,6 @@ interface EalOption extends OptionSpec {
 
 const ONE_PROCESS = 'a vring process shares its memory with vhost-user peers only'
 const MEMFD = 'memory is an unnamed memfd, no file is made'
-const NO_PCI = 'ports are virtual devices, no PCI bus is probed'
 
 const OPTIONS: readonly EalOption[] = [
   { name: 'vdev', value: 'required' },
@@ -39,6 +38,8 @@ const OPTIONS: readonly EalOption[] = [
   { name: 'm', value: 'required' },
   { name: 'no-huge', value: 'none' },
   { name: 'no-pci', value: 'none' },
+  { name: 'allow', short: 'a', value: 'required' },
+  { name: 'block', short: 'b', value: 'required' },
   { name: 'in-memory', value: 'none' },
   { name: 'help', short: 'h', value: 'none' },
   { name: 'v', value: 'none' },
@@ -52,7 +53,7 @@ const OPTIONS: readonly EalOption[] = [
   { name: 'socket-limit', value: 'required', idle: 'memory is taken when the mempool is made; -m bounds it' },
   { name: 'legacy-mem', value: 'none', idle: 'memory is taken when the mempool is made' },
   { name: 'match-allocations', value: 'none', idle: 'memory is given back when the mempool is closed' },
-  { name: 'iova-mode', value: 'required', idle: 'virtual addresses are always used' },
+  { name: 'iova-mode', value: 'required', idle: 'each device gets the addresses that it needs' },
   { name: 'base-virtaddr', value: 'required', idle: ONE_PROCESS },
   { name: 'proc-type', value: 'required' },
   { name: 'no-shconf', value: 'none', idle: ONE_PROCESS },
@@ -61,14 +62,12 @@ const OPTIONS: readonly EalOption[] = [
   { name: 'telemetry', value: 'none', idle: 'there is no telemetry socket' },
   { name: 'log-level', value: 'required', idle: 'there are no log types' },
   { name: 'syslog', value: 'required', idle: 'messages go to standard error' },
-  { name: 'block', short: 'b', value: 'required', idle: NO_PCI },
   { name: 'force-max-simd-bitwidth', value: 'required', idle: 'no code path is chosen by vector width' },
   { name: 'mbuf-pool-ops-name', value: 'required', idle: 'there is one kind of mempool' },
   { name: 'huge-worker-stack', value: 'optional', idle: 'lcores have ordinary stacks' },
   { name: 'vmware-tsc-map', value: 'none', idle: 'the system clock is used' },
   { name: 's', value: 'required', idle: 'there are no service cores' },
   { name: 'S', value: 'required', idle: 'there are no service cores' },
-  { name: 'allow', short: 'a', value: 'required', refused: `${NO_PCI}; use --vdev` },
   { name: 'd', value: 'required', refused: 'every driver is built in' },
 ]
 
@@ -125,11 +124,42 @@ function checkProcType(type: string | undefined): void {
   throw new UsageError(`EAL: --proc-type: expected primary or auto, but '${type}' was given`)
 }
 
+/** `3:0.0` and `0000:03:00.0` are the same. */
+function pciAddress(text: string): string {
+  const match = /^(?:([0-9a-f]{1,8}):)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-7])$/i.exec(text)
+  if (match === null)
+    throw new UsageError(`EAL: expected a PCI address like 0000:00:03.0, but '${text}' was given`)
+  const [, domain = '0', bus = '', device = '', slot = ''] = match
+  return `${domain.padStart(4, '0')}:${bus.padStart(2, '0')}:${device.padStart(2, '0')}.${slot}`.toLowerCase()
+}
+
+/** The devices of `--allow`, else what was found on the bus and is not of `--block`. A device of both options is a mistake. */
+function chooseDevices(given: readonly GivenOption[], found: readonly string[]): readonly string[] {
+  const of = (name: string): string[] =>
+    given.filter((option) => option.name === name).map(({ value }) => value!)
+  const [allowed, blocked] = [of('allow'), of('block').map((text) => pciAddress(text))]
+  if (allowed.length > 0 && blocked.length > 0)
+    throw new UsageError('EAL: -a and -b cannot stand beside each other: give one of them')
+  if (allowed.length === 0) {
+    const probes = !given.some(({ name }) => name === 'no-pci')
+    return probes ? found.filter((address) => !blocked.includes(address)) : []
+  }
+  return allowed.map((text) => {
+    const [address = '', ...args] = text.split(',')
+    return [pciAddress(address), ...args].join(',')
+  })
+}
+
 /**
- * Reads EAL's options. `cpus` are the CPUs of this machine. Throws {@link UsageError} with the nearest known option or
+ * Reads EAL's options. `cpus` are the CPUs of this machine, `found` the devices of the PCI bus that a process can have.
+ * Throws {@link UsageError} with the nearest known option or
  * the valid range in its message.
  */
-export function parseEal(argv: readonly string[], cpus: readonly number[]): EalConfig {
+export function parseEal(
+  argv: readonly string[],
+  cpus: readonly number[],
+  found: readonly string[] = [],
+): EalConfig {
   const given = getopt(OPTIONS, argv)
   const last = (name: string): string | undefined => given.findLast((option) => option.name === name)?.value
   const has = (name: string): boolean => given.some((option) => option.name === name)
@@ -138,7 +168,10 @@ export function parseEal(argv: readonly string[], cpus: readonly number[]): EalC
   const lcores = chooseLcores(given, cpus)
   const memory = last('m')
   return {
-    vdevs: given.filter((option) => option.name === 'vdev').map((option) => option.value!),
+    devices: [
+      ...chooseDevices(given, found),
+      ...given.filter((option) => option.name === 'vdev').map((option) => option.value!),
+    ],
     lcores,
     mainLcore: chooseMain(last('main-lcore'), lcores),
     memory: memory === undefined ? undefined : parseNumber('m', memory, 1, 1 << 20),

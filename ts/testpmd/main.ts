@@ -1,8 +1,8 @@
 /** The program `vring testpmd`. */
-import { existsSync, readdirSync } from 'node:fs'
+import { accessSync, constants, existsSync, readdirSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { resolve } from 'node:path'
-import { version } from '../index.ts'
+import { pciDevices, version } from '../index.ts'
 import { allowedCpus } from '../machine/cpus.ts'
 import { start, stop } from './commands/forward.ts'
 import { commandsFor, execute } from './commands/index.ts'
@@ -25,12 +25,26 @@ function numaNodes(): number {
   return existsSync(nodes) ? readdirSync(nodes).filter((name) => /^node\d+$/.test(name)).length : 1
 }
 
+/** The devices on the PCI bus that this process may have. */
+function usablePciDevices(): readonly string[] {
+  const mayUse = (address: string): boolean => {
+    try {
+      accessSync(`/sys/bus/pci/devices/${address}/config`, constants.W_OK)
+      return true
+    } catch {
+      return false
+    }
+  }
+  const free = pciDevices().filter(({ access }) => access !== undefined)
+  return free.map(({ address }) => address).filter(mayUse)
+}
+
 /** Both halves of the command line, checked. */
 function parseArguments(argv: readonly string[]): { eal: EalConfig; options: AppOptions } {
   const dashes = argv.indexOf('--')
-  const eal = parseEal(dashes < 0 ? argv : argv.slice(0, dashes), allowedCpus())
+  const eal = parseEal(dashes < 0 ? argv : argv.slice(0, dashes), allowedCpus(), usablePciDevices())
   // Help about the second half must not depend on the first being complete.
-  const ports = eal.vdevs.length
+  const ports = eal.devices.length
   const options = parseApp(dashes < 0 ? [] : argv.slice(dashes + 1), {
     forwardingCores: Math.max(eal.lcores.length - 1, 1),
     ports,
@@ -43,7 +57,7 @@ function printStart(eal: EalConfig, options: AppOptions, output: Output): void {
   for (const note of eal.notes) output.err(`${note}\n`)
   if (eal.lcores.length < 2)
     throw new FatalError('No cores defined for forwarding\nCheck the core mask argument')
-  if (eal.vdevs.length === 0) output.err('testpmd: No probed ethernet devices\n')
+  if (eal.devices.length === 0) output.err('testpmd: No probed ethernet devices\n')
   for (const line of options.selected) output.out(`${line}\n`)
   for (const line of options.warnings) output.err(`${line}\n`)
 }
@@ -125,7 +139,7 @@ async function runSession(
     using mempool = createMempool(eal, options, output)
     const odd = options.nbPorts % 2 === 1 && options.topology === 'paired'
     if (odd) output.err(ODD_PORTS_WARNING)
-    const ports = await openPorts(eal.vdevs, mempool, options, output)
+    const ports = await openPorts(eal.devices, mempool, options, output)
     const lcores = eal.lcores.filter((lcore) => lcore.id !== eal.mainLcore)
     const session = new Session({ ports, mempool, lcores, options, output, script })
     await Promise.race([checkLinks(ports, options, output), end.promise])

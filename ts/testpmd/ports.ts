@@ -31,7 +31,7 @@ export function defaultMbufs(
 /** Makes the session's mempool. Throws {@link FatalError} when it does not fit within `-m` or the machine's memory. */
 export function createMempool(eal: EalConfig, options: AppOptions, output: Output): Mempool {
   const cores = eal.lcores.length - 1
-  const count = options.totalNumMbufs ?? defaultMbufs(eal.vdevs.length, options, cores)
+  const count = options.totalNumMbufs ?? defaultMbufs(eal.devices.length, options, cores)
   const bufferSize = options.mbufSize
   output.err(`testpmd: create a new mbuf pool <mb_pool_0>: n=${count}, size=${bufferSize}, socket=0\n`)
   const failed = 'Creation of mbuf pool for socket 0 failed'
@@ -62,7 +62,7 @@ function queueConfig(mempool: Mempool, options: AppOptions): QueueConfig {
   }
 }
 
-/** Opens every `--vdev`. When one cannot be opened, those before it are closed again and {@link FatalError} is thrown. */
+/** Opens every device. When one cannot be opened, those before it are closed again and {@link FatalError} is thrown. */
 export async function openPorts(
   vdevs: readonly string[],
   mempool: Mempool,
@@ -82,7 +82,8 @@ export async function openPorts(
       output.out(`Port ${port.id}: ${macText(port.mac)}\n`)
     } catch (error) {
       for (const port of ports) await closePort(port, output)
-      throw new FatalError(`--vdev ${vdev}: ${messageOf(error)}`, { cause: error })
+      const option = /^[0-9a-f]+:/.test(vdev) ? '-a' : '--vdev'
+      throw new FatalError(`${option} ${vdev}: ${messageOf(error)}`, { cause: error })
     }
   }
   return ports

@@ -3,6 +3,8 @@
 export const USAGE = `Usage: vring testpmd [EAL options] -- [testpmd options]
 
 EAL options:
+  -a, --allow ADDRESS[,key=value...]  add the virtio device at a PCI address, as 0000:00:03.0; without any, all that are
+                          bound to vfio-pci, uio_pci_generic or no driver (--no-pci: none; -b ADDRESS: not this one)
   --vdev DRIVERn[,key=value...]  add a port; repeat for more. Drivers: net_virtio_user, net_vhost, net_pcap,
                                  net_null, net_ring
   -l LIST                        lcores to use, e.g. 0,2-3; the lowest runs the prompt, the others forward
@@ -11,7 +13,7 @@ EAL options:
   --main-lcore N                 the lcore that runs the prompt
   -m MIB                         the most memory that packet buffers may take
   --no-huge                      ordinary pages (default: hugepages where there are some)
-  --no-pci, --in-memory          accepted: it is so anyway
+  --in-memory                    accepted: it is so anyway
   --file-prefix, --huge-dir, --single-file-segments, -n, --log-level, --iova-mode, --socket-mem, --legacy-mem, ...
                                  accepted; a line says why they have no effect here
   -v                             show the version

@@ -34,7 +34,7 @@ impl Geometry {
         self.stride
     }
 
-    /// Buffers.
+    /// Places of buffers.
     pub(crate) fn count(&self) -> u32 {
         self.count
     }
@@ -51,7 +51,7 @@ impl Geometry {
         self.base.wrapping_add(addr as usize)
     }
 
-    /// The buffer that an address lies in; at or above [`Mempool::count`] for an address behind the last.
+    /// The buffer that an address lies in; at or above [`Mempool::places`] for an address behind the last.
     #[must_use]
     #[inline(always)]
     pub fn buffer_of(&self, addr: u32) -> u32 {

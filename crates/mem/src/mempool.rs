@@ -5,7 +5,8 @@
 //! ```
 //!
 //! The stride is an odd number of lines so that the first lines of successive buffers do not fall into the same few sets of the
-//! processor's caches. Nothing that we rely on lies in the region, because a peer may write to it: the free list and the segment
+//! processor's caches. No buffer lies on two hugepages: a device that reaches memory by physical addresses could not be given it. The place of
+//! one that would is left out. Nothing that we rely on lies in the region, because a peer may write to it: the free list and the segment
 //! links are private memory.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -104,6 +105,7 @@ pub struct Mempool {
     name: String,
     region: Arc<Region>,
     geometry: Geometry,
+    count: u32,
     cache_size: usize,
     meta: Box<[SegMeta]>,
     free: Mutex<Vec<u32>>,
@@ -127,18 +129,34 @@ impl Mempool {
             count: config.count,
             stride,
         };
-        let len = config
-            .count
-            .checked_mul(stride)
-            .filter(|&len| u32::try_from(len).is_ok())
-            .ok_or_else(too_large)?;
+        let fits = |places: usize| {
+            let len = places.checked_mul(stride);
+            len.filter(|&len| u32::try_from(len).is_ok())
+                .ok_or_else(too_large)
+        };
+        fits(config.count)?;
+        let whole = |place: usize, page| is_whole(place * stride, config.buffer_size, page);
+        let places = |page| {
+            let buffers = (0..).filter(|&place| whole(place, page));
+            buffers.take(config.count).last().map_or(0, |last| last + 1)
+        };
+        // What is left out on the smallest hugepages is enough for all.
+        let len = fits(places(Pages::Huge2M.size()))?;
         let region = Region::create(&format!("vring-{}", config.name), len, config.pages)?;
         let narrow = |n: usize| u32::try_from(n).map_err(|_| too_large());
-        let (count, stride) = (narrow(config.count)?, narrow(stride)?);
-        let geometry = Geometry::new(region.base(), stride, count, narrow(config.buffer_size)?);
+        let page = match region.pages() {
+            Pages::Auto | Pages::Base => usize::MAX,
+            huge => huge.size(),
+        };
+        let places = places(page);
         // From the top of the stack come the lowest addresses first.
-        let free = (0..count).rev().map(|i| i * stride + HEADROOM).collect();
-        let meta = (0..count)
+        let free = (0..places).rev().filter(|&place| whole(place, page));
+        let free = free
+            .map(|place| narrow(place * stride).map(|at| at + HEADROOM))
+            .collect::<Result<_, _>>()?;
+        let (count, places, stride) = (narrow(config.count)?, narrow(places)?, narrow(stride)?);
+        let geometry = Geometry::new(region.base(), stride, places, narrow(config.buffer_size)?);
+        let meta = (0..places)
             .map(|_| SegMeta {
                 next: AtomicU32::new(NO_SEG),
                 len: AtomicU32::new(0),
@@ -149,11 +167,12 @@ impl Mempool {
             name: config.name.clone(),
             region,
             geometry,
+            count,
             cache_size: config.cache_size,
             meta,
             free: Mutex::new(free),
             caches: Mutex::new(Vec::new()),
-            audit: Audit::new(config.count),
+            audit: Audit::new(geometry.count() as usize),
         }))
     }
 
@@ -180,6 +199,12 @@ impl Mempool {
     /// Buffers, free or not.
     #[must_use]
     pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Places of buffers in the region, with those that are left out: a [`Mempool::buffer_of`] is below this.
+    #[must_use]
+    pub fn places(&self) -> u32 {
         self.geometry.count()
     }
 
@@ -281,7 +306,7 @@ impl Mempool {
     /// Gives one packet back with all its segments.
     pub fn free_packet(self: &Arc<Self>, addr: u32, packet_flags: u32) {
         if packet_flags & flags::MULTI == 0 {
-            if self.buffer_of(addr) < self.count() {
+            if self.buffer_of(addr) < self.places() {
                 self.free_bulk(&[addr]);
             }
             return;
@@ -304,7 +329,7 @@ impl Mempool {
     pub fn free_burst(self: &Arc<Self>, burst: &mut Burst) {
         let (addrs, _, all_flags) = burst.packets();
         if all_flags.iter().all(|f| f & flags::MULTI == 0)
-            && addrs.iter().all(|&a| self.buffer_of(a) < self.count())
+            && addrs.iter().all(|&a| self.buffer_of(a) < self.places())
         {
             self.free_bulk(addrs);
         } else {
@@ -396,6 +421,11 @@ impl Mempool {
 /// A panic elsewhere leaves the list as it was: each change to it is one call.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether `len` bytes from `at` lie on one page of `page` bytes.
+fn is_whole(at: usize, len: usize, page: usize) -> bool {
+    at / page == (at + len - 1) / page
 }
 
 fn check(what: &'static str, got: usize, min: usize, max: usize) -> Result<(), MemError> {

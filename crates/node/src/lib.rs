@@ -12,6 +12,7 @@ mod hot;
 mod isolate;
 mod lcore;
 mod mempool;
+mod pci;
 mod poll;
 mod port;
 mod probe;

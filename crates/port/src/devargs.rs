@@ -1,5 +1,7 @@
 //! Device arguments in DPDK's form: `net_vhost0,iface=/tmp/s0,queues=2`.
 
+use vring_pci::PciAddress;
+
 use crate::{Offloads, PortError};
 
 /// One argument that a driver knows.
@@ -180,6 +182,12 @@ impl Device {
 }
 
 fn find_driver(name: &str) -> Result<&'static DriverInfo, PortError> {
+    // A device on the bus has its address for a name, as in DPDK.
+    let name = if PciAddress::is_one(name) {
+        "net_virtio_pci"
+    } else {
+        name
+    };
     let names = |driver: &'static DriverInfo| {
         std::iter::once(driver.name).chain(driver.aliases.iter().copied())
     };
@@ -257,6 +265,21 @@ pub static DRIVERS: &[DriverInfo] = &[
             "workers": "/dev/vhost-net: 2: a thread of the kernel's for each ring where it lets one choose; default 1: one for a queue pair",
             "busy_poll": "/dev/vhost-net: microseconds that the kernel polls before it sleeps; default 0",
             "cq": "accepted as in DPDK; without meaning on vhost-user, which has no control queue",
+        },
+        offloads: Offloads::VIRTIO,
+    },
+    DriverInfo {
+        name: "net_virtio_pci",
+        aliases: &[],
+        help: "virtio driver on a PCI device that is bound to vfio-pci, uio_pci_generic or no driver",
+        args: args! {
+            "addr": "address of the device, as 0000:00:03.0; default the device's name, if it is one",
+            "legacy": "1: use the registers before version 1 of a device that has both; default 0",
+            "packed_vq": "0: no packed rings; default 1: where the device has them",
+            "in_order": "0: no IN_ORDER; default 1",
+            "mrg_rxbuf": "0: no mergeable receive buffers; default 1",
+            "event_idx": "0: no EVENT_IDX; default 1",
+            "indirect": "0: no indirect descriptors; default 1",
         },
         offloads: Offloads::VIRTIO,
     },

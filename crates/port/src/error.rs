@@ -4,6 +4,7 @@ use std::io;
 
 use vring_mem::MemError;
 use vring_netdev::NetdevError;
+use vring_pci::PciError;
 use vring_ring::RingFault;
 use vring_vhost::{KernelError, VhostError};
 
@@ -220,6 +221,9 @@ pub enum PortError {
         /// What happened.
         source: KernelError,
     },
+    /// A device on the PCI bus cannot be used.
+    #[error(transparent)]
+    Pci(#[from] PciError),
     /// A network device of the kernel's cannot be used.
     #[error("{name}: {source}")]
     Netdev {
@@ -285,6 +289,7 @@ impl PortError {
             Self::Peer { code, .. } => code,
             Self::Vhost { source, .. } => source.code(),
             Self::Kernel { source, .. } => source.code(),
+            Self::Pci(source) => source.code(),
             Self::Netdev { source, .. } => source.code(),
             Self::DeviceLost { .. } => "ERR_VRING_DEVICE_LOST",
             Self::Capture { .. } => "ERR_VRING_CAPTURE",

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::EventfdFlags;
 
@@ -94,6 +94,32 @@ pub(crate) fn eventfd() -> Result<OwnedFd, PortError> {
 /// Adds one. A full counter is as good: it is readable.
 pub(crate) fn signal(fd: impl AsFd) {
     let _full_is_readable = rustix::io::write(fd, &1u64.to_ne_bytes());
+}
+
+/// Where the other side of a ring is told that something new stands in it.
+pub(crate) trait Notify: Send + Sync {
+    /// Tells it. Never blocks.
+    fn notify(&self);
+}
+
+/// An eventfd: a process or the kernel sleeps on it.
+impl Notify for OwnedFd {
+    fn notify(&self) {
+        signal(self);
+    }
+}
+
+/// The same where there may be none.
+pub(crate) fn by_eventfd(fd: Option<Arc<OwnedFd>>) -> Option<Arc<dyn Notify>> {
+    fd.map(|fd| fd as _)
+}
+
+/// A register of a device.
+impl Notify for vring_pci::virtio::Notifier {
+    #[inline]
+    fn notify(&self) {
+        vring_pci::virtio::Notifier::notify(self);
+    }
 }
 
 /// Back to zero; what it was. Of a descriptor that is no eventfd, nothing is known.

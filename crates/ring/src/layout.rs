@@ -14,6 +14,9 @@ pub fn check_split_size(size: usize) -> Option<u16> {
         .filter(|&s| (2..=MAX_SPLIT_SIZE).contains(&s) && s.is_power_of_two())
 }
 
+/// `VIRTIO_PCI_VRING_ALIGN`: alignment of a legacy device's rings (4.1.5.1.3).
+pub const LEGACY_ALIGN: usize = 4096;
+
 /// Offsets in bytes from the start of the memory that a driver sets aside for one ring.
 ///
 /// What the driver writes and what the device writes never share a cache line, nor the pair of lines that processors fetch together.
@@ -36,9 +39,21 @@ impl SplitLayout {
     #[must_use]
     pub const fn new(size: u16, indirect: bool) -> Self {
         const PAIR: usize = 128;
+        let avail = (desc_bytes(size as usize)).next_multiple_of(PAIR);
+        Self::with(size, avail, PAIR, indirect)
+    }
+
+    /// The same as legacy devices want it, which are told one address alone: the available ring right behind the table, the used ring on the next
+    /// page of 4 KiB (2.7.2).
+    #[must_use]
+    pub const fn legacy(size: u16, indirect: bool) -> Self {
+        Self::with(size, desc_bytes(size as usize), LEGACY_ALIGN, indirect)
+    }
+
+    const fn with(size: u16, avail: usize, align: usize, indirect: bool) -> Self {
+        const PAIR: usize = 128;
         let n = size as usize;
-        let avail = (desc_bytes(n)).next_multiple_of(PAIR);
-        let used = (avail + avail_bytes(n)).next_multiple_of(PAIR);
+        let used = (avail + avail_bytes(n)).next_multiple_of(align);
         let end = (used + used_bytes(n)).next_multiple_of(PAIR);
         let tables = if indirect { n * INDIRECT_DESCS * 16 } else { 0 };
         Self {
@@ -77,6 +92,18 @@ mod tests {
             .filter(|&n| check_split_size(n).is_some())
             .collect();
         assert_eq!(good, (1..=15).map(|p| 1 << p).collect::<Vec<_>>());
+    }
+
+    /// A legacy device finds the parts where it computes them to be.
+    #[test]
+    fn legacy_parts() {
+        for p in 1..=15 {
+            let n = 1usize << p;
+            let l = SplitLayout::legacy(check_split_size(n).unwrap(), true);
+            assert_eq!((l.desc, l.avail), (0, 16 * n));
+            assert_eq!(l.used, (16 * n + 2 * (3 + n)).next_multiple_of(4096));
+            assert!(l.used + used_bytes(n) <= l.indirect.unwrap());
+        }
     }
 
     /// Parts are aligned, do not overlap and stay inside.

@@ -13,6 +13,7 @@ mod layout;
 #[cfg(all(test, feature = "loom"))]
 mod model;
 pub mod packed;
+mod paged;
 mod shadow;
 mod shared;
 pub mod split;
@@ -21,7 +22,8 @@ mod sync;
 mod tests;
 
 pub use fault::RingFault;
-pub use layout::{MAX_SPLIT_SIZE, SplitLayout, check_split_size};
+pub use layout::{LEGACY_ALIGN, MAX_SPLIT_SIZE, SplitLayout, check_split_size};
+pub use paged::{PageTable, Paged};
 
 use vring_mem::guest::{GuestMemory, RingLog};
 
@@ -104,6 +106,9 @@ pub trait DriverRing: Send {
     /// Makes a chain available for the device to read, in an indirect table where that was negotiated and fits. False if it does not fit
     /// now; nothing has changed then.
     fn push_chain(&mut self, token: u32, pieces: &[Piece]) -> bool;
+    /// Makes a chain available that the device reads up to its last piece, the answer, which it writes. Never in an indirect table. False if it
+    /// does not fit now; nothing has changed then.
+    fn push_request(&mut self, token: u32, request: &[Piece], answer: Piece) -> bool;
     /// Most pieces that a chain can have in this ring when it is empty.
     fn max_pieces(&self) -> usize;
     /// Shows the device what was pushed.

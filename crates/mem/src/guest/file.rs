@@ -136,6 +136,21 @@ impl SharedFile {
         Ok(Self { at, len, mapping })
     }
 
+    /// Maps `len` bytes of a device's own memory from `offset` on, both of whole pages: registers, or what a driver of the kernel's shows. When the
+    /// device is unplugged, that is as if a peer had truncated the file.
+    ///
+    /// # Errors
+    /// [`MapError::System`], [`MapError::NoGuard`].
+    pub fn map_device(fd: &OwnedFd, offset: u64, len: usize) -> Result<Self, MapError> {
+        let mut mapping = map_shared(fd, offset, len)?;
+        mapping.guard = Some(Guard::new(mapping.start.as_ptr(), len).ok_or(MapError::NoGuard)?);
+        Ok(Self {
+            at: mapping.start,
+            len,
+            mapping,
+        })
+    }
+
     /// Address of the first byte in this process.
     #[must_use]
     pub fn at(&self) -> NonNull<u8> {

@@ -120,6 +120,31 @@ fn use_after_free_is_found() {
     );
 }
 
+/// No buffer lies on two hugepages, and there are as many as were asked for all the same.
+#[test]
+fn buffers_lie_on_one_page() {
+    const PAGE: u32 = 2 << 20;
+    let config = MempoolConfig {
+        count: 4096,
+        pages: Pages::Huge2M,
+        ..MempoolConfig::default()
+    };
+    let pool = match Mempool::new(&config) {
+        Err(MemError::NoHugepages { .. }) => return,
+        made => made.unwrap(),
+    };
+    let mut all = vec![0; 5000];
+    let got = pool.alloc_bulk(&mut all);
+    assert_eq!((got, pool.count()), (4096, 4096));
+    assert!(pool.places() > pool.count());
+    for &addr in &all[..got] {
+        let first = addr - HEADROOM;
+        assert_eq!(first / PAGE, (first + pool.buffer_size() - 1) / PAGE);
+    }
+    pool.free_bulk(&all[..got]);
+    assert_eq!(pool.free_count(), 4096);
+}
+
 /// A packet of several segments is walked, checked and freed whole; one that loops is refused.
 #[test]
 fn chains() {

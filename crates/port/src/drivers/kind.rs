@@ -10,7 +10,9 @@ use vring_ring::packed::{
     check_packed_size,
 };
 use vring_ring::split::{SplitDevice, SplitDeviceInOrder, SplitDriver, SplitDriverInOrder};
-use vring_ring::{RingFault, RingFeatures, SplitLayout, check_split_size};
+use vring_ring::{
+    DriverRing, Paged, Piece, RingFault, RingFeatures, SplitLayout, check_split_size,
+};
 use vring_vhost::VringConfig;
 
 use crate::PortError;
@@ -68,6 +70,11 @@ impl RingLayout {
         }
     }
 
+    /// The same for a legacy device, which computes where the parts are.
+    pub(super) fn legacy(size: u16, indirect: bool) -> Self {
+        Self::Split(SplitLayout::legacy(size, indirect))
+    }
+
     /// Bytes in all.
     pub(super) fn total(&self) -> usize {
         match self {
@@ -117,6 +124,45 @@ impl DriverKind {
             (RingLayout::Packed(layout), true) => Self::PackedInOrder(PackedDriverInOrder::new(
                 region, offset, base, size, layout, ring,
             )),
+        }
+    }
+}
+
+/// The driver's half of a control queue: one request at a time.
+pub(super) trait CommandRing: Send {
+    /// Makes a request available to a ring that has none; whether the device wants to be told.
+    fn send(&mut self, request: &[Piece], answer: Piece) -> bool;
+    /// Whether it was answered.
+    ///
+    /// # Errors
+    /// The device broke the rules of the ring.
+    fn answered(&mut self) -> Result<bool, RingFault>;
+}
+
+impl<R: DriverRing> CommandRing for R {
+    fn send(&mut self, request: &[Piece], answer: Piece) -> bool {
+        let fits = self.push_request(0, request, answer);
+        debug_assert!(fits, "the ring is empty");
+        self.publish();
+        self.needs_kick()
+    }
+
+    fn answered(&mut self) -> Result<bool, RingFault> {
+        if self.used_ready(1)? == 0 {
+            return Ok(false);
+        }
+        self.pop_used().map(|_| true)
+    }
+}
+
+impl DriverKind {
+    /// As a control queue.
+    pub(super) fn into_commands(self) -> Box<dyn CommandRing> {
+        match self {
+            Self::Split(ring) => Box::new(ring),
+            Self::SplitInOrder(ring) => Box::new(ring),
+            Self::Packed(ring) => Box::new(ring),
+            Self::PackedInOrder(ring) => Box::new(ring),
         }
     }
 }
@@ -192,6 +238,11 @@ pub(super) trait Named {
 
 macro_rules! named {
     ($($ring:ty = $name:literal),*) => { $(impl Named for $ring { const NAME: &'static str = $name; })* };
+}
+
+/// Where the pages are does not change what it is.
+impl<R: Named> Named for Paged<R> {
+    const NAME: &'static str = R::NAME;
 }
 
 named!(

@@ -11,6 +11,7 @@ mod pcap;
 mod ring;
 mod tap;
 mod vhost;
+mod virtio_pci;
 mod virtio_user;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +42,7 @@ pub fn open(device: &Device, config: &PortConfig) -> Result<Port, PortError> {
         "net_ring" => ring::open(device, config),
         "net_tap" => tap::open(device, config),
         "net_vhost" => vhost::open(device, config),
+        "net_virtio_pci" => virtio_pci::open(device, config),
         "net_virtio_user" => virtio_user::open(device, config),
         other => unreachable!("{other} stands in the table of drivers"),
     }?;

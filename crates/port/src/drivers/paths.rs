@@ -6,7 +6,7 @@ use vring_mem::{Burst, Mempool};
 use vring_net::device::{DeviceRx, DeviceTx};
 use vring_net::driver::{DriverMemory, DriverRx, DriverTx};
 use vring_net::{Counters, HeaderLayout, Tally};
-use vring_ring::{DeviceRing, DriverRing, RingFault};
+use vring_ring::{DeviceRing, DriverRing, PageTable, Paged, RingFault};
 use vring_vhost::VringConfig;
 
 use super::kind::{DeviceKind, DriverKind, Named};
@@ -26,32 +26,62 @@ macro_rules! with_ring {
     };
 }
 
-/// Receives on the driver's side.
+/// Receives on the driver's side; with a table, on pages that the device finds by it.
 pub(super) fn driver_rx(
     ring: DriverKind,
     memory: DriverMemory,
     layout: HeaderLayout,
+    table: Option<&PageTable>,
 ) -> Box<dyn RxPath> {
-    with_ring!(DriverKind, ring, ring => match (layout.mergeable, layout.to_driver.gives != 0) {
+    with_ring!(DriverKind, ring, ring => match table {
+        None => rx_on(ring, memory, layout),
+        Some(table) => rx_on(Paged::new(ring, table.clone()), memory, layout),
+    })
+}
+
+fn rx_on<R: DriverRing + Named + 'static>(
+    ring: R,
+    memory: DriverMemory,
+    layout: HeaderLayout,
+) -> Box<dyn RxPath> {
+    match (layout.mergeable, layout.to_driver.gives != 0) {
         (true, true) => Box::new(DriverRx::<_, true, true>::new(ring, memory, layout)),
         (true, false) => Box::new(DriverRx::<_, true, false>::new(ring, memory, layout)),
         (false, true) => Box::new(DriverRx::<_, false, true>::new(ring, memory, layout)),
         (false, false) => Box::new(DriverRx::<_, false, false>::new(ring, memory, layout)),
-    })
+    }
 }
 
-/// Transmits on the driver's side.
+/// Transmits on the driver's side; with a table likewise.
 pub(super) fn driver_tx(
     ring: DriverKind,
     memory: DriverMemory,
     layout: HeaderLayout,
     spare_header: u64,
+    table: Option<&PageTable>,
 ) -> Box<dyn TxPath> {
-    with_ring!(DriverKind, ring, ring => if layout.to_device.takes != 0 {
+    with_ring!(DriverKind, ring, ring => match table {
+        None => tx_on(ring, memory, layout, spare_header),
+        Some(table) => tx_on(Paged::new(ring, table.clone()), memory, layout, spare_header),
+    })
+}
+
+fn tx_on<R: DriverRing + Named + 'static>(
+    ring: R,
+    memory: DriverMemory,
+    layout: HeaderLayout,
+    spare_header: u64,
+) -> Box<dyn TxPath> {
+    if layout.to_device.takes != 0 {
         Box::new(DriverTx::<_, true>::new(ring, memory, layout, spare_header))
     } else {
-        Box::new(DriverTx::<_, false>::new(ring, memory, layout, spare_header))
-    })
+        Box::new(DriverTx::<_, false>::new(
+            ring,
+            memory,
+            layout,
+            spare_header,
+        ))
+    }
 }
 
 /// Receives on the device's side.

@@ -15,6 +15,7 @@ use super::control::Control;
 use super::kind::DeviceKind;
 use super::paths::{device_rx, device_tx};
 use super::{MAX_QUEUES, Opened, check_queues, socket_details};
+use crate::event::by_eventfd;
 use crate::port::{Driver, Shared};
 use crate::{
     Device, LinkStatus, Offloads, PortConfig, PortError, PortEvent, PortInfo, RxOffloads,
@@ -220,10 +221,16 @@ impl Handler {
         if receives(config.index) {
             if let Some(queue) = self.shared.rx.get(pair) {
                 queue.set_wake_source(config.kick.clone())?;
-                queue.attach(device_rx(ring, config, pool, layout), config.call.clone());
+                queue.attach(
+                    device_rx(ring, config, pool, layout),
+                    by_eventfd(config.call.clone()),
+                );
             }
         } else if let Some(queue) = self.shared.tx.get(pair) {
-            queue.attach(device_tx(ring, config, pool, layout), config.call.clone());
+            queue.attach(
+                device_tx(ring, config, pool, layout),
+                by_eventfd(config.call.clone()),
+            );
         }
         Ok(())
     }
@@ -263,12 +270,12 @@ impl Handler {
             self.shared
                 .rx
                 .get(pair)
-                .inspect(|queue| queue.set_notify(call));
+                .inspect(|queue| queue.set_notify(by_eventfd(call)));
         } else {
             self.shared
                 .tx
                 .get(pair)
-                .inspect(|queue| queue.set_notify(call));
+                .inspect(|queue| queue.set_notify(by_eventfd(call)));
         }
     }
 }

@@ -10,7 +10,6 @@ use vring_ring::RingFault;
 
 use super::soft::{Side, Soft};
 use super::{Queue, RxPath, RxQueue, Slot, TxQueue};
-use crate::event::signal;
 use crate::owner::Owner;
 use crate::{PortError, PortEvent};
 
@@ -56,9 +55,9 @@ impl<P: Side + ?Sized> Queue<P> {
     fn count(&self, tally: &Tally, slot: &Slot<P>) {
         self.counters.count(tally);
         if tally.notify
-            && let Some(fd) = &slot.notify
+            && let Some(notify) = &slot.notify
         {
-            signal(&**fd);
+            notify.notify();
         }
     }
 
@@ -190,6 +189,18 @@ impl TxQueue {
         })?;
         // A packet that is cut is taken once and counts as its pieces.
         Ok(before.saturating_sub(burst.len()))
+    }
+
+    /// Sends from a control thread, between two bursts of the queue's user. What is not taken stays in the burst.
+    pub(crate) fn inject(&self, burst: &mut Burst) {
+        let mut slot = self.slot.lock();
+        let slot = &mut *slot;
+        if let Some(path) = slot.path.as_deref_mut() {
+            match slot.soft.tx(path, &self.pool, burst, &self.counters) {
+                Ok(tally) => self.count(&tally, slot),
+                Err(fault) => self.fail(slot, fault),
+            }
+        }
     }
 
     /// Gives back buffers of packets that are through, as far as the peer has said so.

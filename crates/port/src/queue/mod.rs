@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use vring_mem::Mempool;
 use vring_net::{Counters, DropReason};
 
+use crate::event::Notify;
 use crate::lock::PollLock;
 use crate::owner::{NOBODY, Owner, Ticket};
 use crate::{EventQueue, PortError};
@@ -53,7 +54,7 @@ struct Slot<P: Side + ?Sized> {
     parked: Option<Box<P>>,
     halts: Halt,
     /// Where the peer waits to be notified.
-    notify: Option<Arc<OwnedFd>>,
+    notify: Option<Arc<dyn Notify>>,
     soft: P::Soft,
 }
 
@@ -265,7 +266,7 @@ impl<P: Side + ?Sized> Queue<P> {
     }
 
     /// Attaches the queue. What it was attached to before is dropped when nobody is in a burst.
-    pub(crate) fn attach(&self, path: Box<P>, notify: Option<Arc<OwnedFd>>) {
+    pub(crate) fn attach(&self, path: Box<P>, notify: Option<Arc<dyn Notify>>) {
         self.detach();
         {
             let mut slot = self.slot.lock();
@@ -357,8 +358,15 @@ impl<P: Side + ?Sized> Queue<P> {
     }
 
     /// Changes where the peer wants to be notified.
-    pub(crate) fn set_notify(&self, notify: Option<Arc<OwnedFd>>) {
+    pub(crate) fn set_notify(&self, notify: Option<Arc<dyn Notify>>) {
         self.slot.lock().notify = notify;
+    }
+
+    /// Notifies the peer, whether it wants to be or not.
+    pub(crate) fn notify(&self) {
+        if let Some(notify) = &self.slot.lock().notify {
+            notify.notify();
+        }
     }
 
     /// Runs something on the path, between bursts.

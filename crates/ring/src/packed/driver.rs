@@ -67,7 +67,7 @@ unsafe impl<const IN_ORDER: bool> Send for Driver<IN_ORDER> {}
 
 impl<const IN_ORDER: bool> Driver<IN_ORDER> {
     /// A ring of `size` descriptors at `offset` bytes of `region`, laid out by `layout`; the device knows the region's first byte by the
-    /// address `device_base`. The ring's memory is initialised. Both wrap counters begin with 1 (2.8.1).
+    /// address `device_base`, modulo 2⁶⁴. The ring's memory is initialised. Both wrap counters begin with 1 (2.8.1).
     ///
     /// # Panics
     /// When the layout does not fit the region, `size` is no size of a packed ring, or this is not the type for the features: all of that is
@@ -95,7 +95,7 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
         let tables = layout
             .indirect
             .filter(|_| features.indirect)
-            .map(|part| (at(part), device_base + (offset + part) as u64));
+            .map(|part| (at(part), device_base.wrapping_add((offset + part) as u64)));
         let (desc, driver, device) = (layout.desc, layout.driver_event, layout.device_event);
         // SAFETY: the layout's parts are aligned and inside the region, and _region keeps it mapped.
         let ring = unsafe { PackedRing::new(at(desc), at(driver), at(device), size) };
@@ -194,11 +194,18 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
         self.place(addr, word(len, id) | flag(DescFlags::INDIRECT));
     }
 
-    fn push_direct(&mut self, token: u32, pieces: &[Piece]) {
+    /// The chain's last descriptor has the flags `end`.
+    fn push_direct(
+        &mut self,
+        token: u32,
+        pieces: impl ExactSizeIterator<Item = Piece>,
+        end: DescFlags,
+    ) {
         let id = self.new_id();
-        for (i, piece) in pieces.iter().enumerate() {
-            let last = i + 1 == pieces.len();
-            let next = if last { 0 } else { flag(DescFlags::NEXT) };
+        let len = pieces.len();
+        for (i, piece) in pieces.enumerate() {
+            let last = i + 1 == len;
+            let next = flag(if last { end } else { DescFlags::NEXT });
             // Only the last one's id counts (2.8.6). A chain can be the first of a burst: then its first descriptor is what is held.
             self.place(piece.addr, word(piece.len, id) | next);
         }
@@ -206,7 +213,7 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
             clippy::cast_possible_truncation,
             reason = "fits the ring, which is a u16"
         )]
-        let count = pieces.len() as u16;
+        let count = len as u16;
         self.long += usize::from(count > 1);
         self.post(id, 0);
         self.shadow[usize::from(id)] = Shadow {
@@ -325,9 +332,21 @@ impl<const IN_ORDER: bool> DriverRing for Driver<IN_ORDER> {
             {
                 self.push_indirect(token, pieces, table, device_table);
             }
-            _ if pieces.len() <= self.free_descs.min(MAX_CHAIN) => self.push_direct(token, pieces),
+            _ if pieces.len() <= self.free_descs.min(MAX_CHAIN) => {
+                self.push_direct(token, pieces.iter().copied(), DescFlags::empty());
+            }
             _ => return false,
         }
+        true
+    }
+
+    fn push_request(&mut self, token: u32, request: &[Piece], answer: Piece) -> bool {
+        debug_assert!(token != NO_TOKEN);
+        if request.len() >= self.free_descs.min(MAX_CHAIN) {
+            return false;
+        }
+        let all: Vec<_> = request.iter().copied().chain([answer]).collect();
+        self.push_direct(token, all.into_iter(), DescFlags::WRITE);
         true
     }
 

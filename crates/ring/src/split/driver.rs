@@ -55,7 +55,7 @@ unsafe impl<const IN_ORDER: bool> Send for Driver<IN_ORDER> {}
 
 impl<const IN_ORDER: bool> Driver<IN_ORDER> {
     /// A ring of `size` descriptors at `offset` bytes of `region`, laid out by `layout`; the device knows the region's first byte by the
-    /// address `device_base`. The ring's memory is initialised.
+    /// address `device_base`, modulo 2⁶⁴. The ring's memory is initialised.
     ///
     /// # Panics
     /// When the layout does not fit the region, `size` is no size of a split ring, or this is not the type for the features: all of that is ours
@@ -71,7 +71,9 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
     ) -> Self {
         assert!(
             crate::check_split_size(usize::from(size)).is_some()
-                && *layout == SplitLayout::new(size, layout.indirect.is_some())
+                && [SplitLayout::new, SplitLayout::legacy]
+                    .map(|known| known(size, layout.indirect.is_some()))
+                    .contains(layout)
         );
         assert_eq!(features.in_order, IN_ORDER);
         assert!(offset.is_multiple_of(128) && offset + layout.total <= region.len());
@@ -83,7 +85,7 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
         let tables = layout
             .indirect
             .filter(|_| features.indirect)
-            .map(|part| (at(part), device_base + (offset + part) as u64));
+            .map(|part| (at(part), device_base.wrapping_add((offset + part) as u64)));
         // SAFETY: the layout's parts are aligned and inside the region, and _region keeps it mapped.
         let ring =
             unsafe { SplitRing::new(at(layout.desc), at(layout.avail), at(layout.used), size) };
@@ -167,17 +169,20 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
         self.offer(head);
     }
 
-    fn push_direct(&mut self, token: u32, pieces: &[Piece]) {
+    /// The chain's last descriptor has the flags `end`.
+    fn push_direct(
+        &mut self,
+        token: u32,
+        pieces: impl ExactSizeIterator<Item = Piece>,
+        end: DescFlags,
+    ) {
         let head = self.free.pop();
         let mut id = head;
-        for (i, piece) in pieces.iter().enumerate() {
-            let last = i + 1 == pieces.len();
+        let len = pieces.len();
+        for (i, piece) in pieces.enumerate() {
+            let last = i + 1 == len;
             let next = if last { 0 } else { self.free.pop() };
-            let flags = if last {
-                DescFlags::empty()
-            } else {
-                DescFlags::NEXT
-            };
+            let flags = if last { end } else { DescFlags::NEXT };
             self.ring.set_desc(
                 id,
                 Desc {
@@ -200,7 +205,7 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
             clippy::cast_possible_truncation,
             reason = "fits the ring, which is a u16"
         )]
-        let count = pieces.len() as u16;
+        let count = len as u16;
         shadow.count = CHAIN | count;
         self.post(head, false, 0);
         self.offer(head);
@@ -316,9 +321,21 @@ impl<const IN_ORDER: bool> DriverRing for Driver<IN_ORDER> {
             {
                 self.push_indirect(token, pieces, table, device_table);
             }
-            _ if pieces.len() <= self.free.len.min(MAX_CHAIN) => self.push_direct(token, pieces),
+            _ if pieces.len() <= self.free.len.min(MAX_CHAIN) => {
+                self.push_direct(token, pieces.iter().copied(), DescFlags::empty());
+            }
             _ => return false,
         }
+        true
+    }
+
+    fn push_request(&mut self, token: u32, request: &[Piece], answer: Piece) -> bool {
+        debug_assert!(token != NO_TOKEN);
+        if request.len() >= self.free_descs().min(MAX_CHAIN) {
+            return false;
+        }
+        let all: Vec<_> = request.iter().copied().chain([answer]).collect();
+        self.push_direct(token, all.into_iter(), DescFlags::WRITE);
         true
     }
 

@@ -137,12 +137,12 @@ impl Rings {
                     // Nobody sleeps on it: for what it counts.
                     queue.set_wake_source(Some(ring.call.clone()))?;
                     let spare = base + self.spare_header as u64;
-                    let path = driver_tx(driver, memory.clone(), layout, spare);
+                    let path = driver_tx(driver, memory.clone(), layout, spare, None);
                     queue.attach(path, Some(ring.kick.clone()));
                 }
             } else if let Some(queue) = shared.rx.get(pair) {
                 queue.set_wake_source(Some(ring.call.clone()))?;
-                let path = driver_rx(driver, memory.clone(), layout);
+                let path = driver_rx(driver, memory.clone(), layout, None);
                 queue.attach(path, Some(ring.kick.clone()));
             }
         }
