@@ -47,6 +47,8 @@ export declare class LcoreHandle {
   waiter(): Waiter
   /** What each stream has done since the start. */
   stats(): Array<StreamCounters>
+  /** How many packets each stream's bursts had; empty where that is not counted. */
+  bursts(): Array<StreamBursts>
 }
 
 /** A macvtap that a machine is to have. The device goes with the one below it. */
@@ -204,6 +206,14 @@ export declare class Waiter {
 /** Takes the queue of a token for this isolate. */
 export declare function adoptQueue(token: number, receives: boolean): QueueHandle
 
+/** How many bursts had so many packets. */
+export interface BurstCount {
+  /** Packets. */
+  packets: number
+  /** Bursts. */
+  bursts: number
+}
+
 /** Makes the functions on bursts, once for each isolate. */
 export declare function burstFunctions(): BurstFunctions
 
@@ -226,6 +236,9 @@ export declare function createMempool(request: MempoolRequest): MempoolHandle
 
 /** Makes a run. */
 export declare function createTraffic(request: TrafficRequest): TrafficHandle
+
+/** How many of the cycles that are counted there are in a second. */
+export declare function cyclesPerSecond(): number
 
 /** Takes the memory away from JavaScript: the `ArrayBuffer` and all views of it have length 0 from now on. */
 export declare function detach(buffer: ArrayBuffer): void
@@ -296,6 +309,9 @@ export declare function driverTable(): Array<DriverFacts>
 /** The names of all drops. */
 export declare function dropNames(): Array<string>
 
+/** The names of all engines. */
+export declare function engineNames(): Array<string>
+
 /** An engine and how it runs. What is left out has the value of the Rust default. */
 export interface EngineRequest {
   /** Its name in testpmd. */
@@ -304,10 +320,28 @@ export interface EngineRequest {
   burst?: number
   /** Bytes of each segment of a generated packet. */
   txpkts?: Array<number>
+  /** A random number of them. */
+  randomSplit?: boolean
+  /** Source and destination of generated packets, four bytes each. */
+  ip?: Array<number>
+  /** Ports of UDP of generated packets, source and destination. */
+  udp?: Array<number>
+  /** Flows of txonly. */
+  flows?: number
   /** Packets after which it ends. */
   limit?: number
   /** Bursts of generated packets before the loop. */
   firstBursts?: number
+  /** Microseconds before each retry, and how many of them. */
+  retry?: Array<number>
+  /** Flows of flowgen. */
+  flowgenFlows?: number
+  /** Packets that are alike, besides the first. */
+  flowgenClones?: number
+  /** Of noisy: packets, milliseconds, MiB, writes, reads, reads and writes. */
+  noise?: Array<number>
+  /** `bursts`, `cycles`, `latency`. */
+  measure?: Array<string>
 }
 
 /** Something that happened to a port: one of these is there. */
@@ -354,6 +388,25 @@ export interface FrameRequest {
 
 /** The smallest number that makes a name of the driver's that no open port has. */
 export declare function freePortName(driver: string): string
+
+/** How long packets were between two queues, in nanoseconds. */
+export interface LatencyFacts {
+  /** Packets. */
+  samples: number
+  /** Least. */
+  min: number
+  /** Mean. */
+  mean: number
+  /** Most. */
+  max: number
+  /** RFC 3550's. */
+  jitter: number
+  /** At the percentiles that were asked for. */
+  percentiles: Array<number>
+}
+
+/** How long packets were on all streams of some lcores. */
+export declare function latencyOf(lcores: Array<LcoreHandle>, percentiles: Array<number>): LatencyFacts | null
 
 /** Nanoseconds on the way. */
 export interface LatencyReport {
@@ -622,6 +675,14 @@ export interface SizeRequest {
   weight: number
 }
 
+/** The bursts of a stream. */
+export interface StreamBursts {
+  /** Received. */
+  rx: Array<BurstCount>
+  /** Sent. */
+  tx: Array<BurstCount>
+}
+
 /** What a stream has done. */
 export interface StreamCounters {
   /** Packets received. */
@@ -630,6 +691,12 @@ export interface StreamCounters {
   tx: number
   /** Packets that the transmit queue did not take. */
   dropped: number
+  /** Packets with a wrong checksum of IPv4. */
+  badIp: number
+  /** Packets with a wrong checksum of layer 4. */
+  badL4: number
+  /** Processor cycles. */
+  cycles: number
 }
 
 /** Where packets come from and go to. */
@@ -642,6 +709,12 @@ export interface StreamRequest {
   src: Array<number>
   /** Their destination address. */
   dst: Array<number>
+  /** What csum leaves to the queue: `udp`, `tcp`. */
+  later?: Array<string>
+  /** Payload of a TCP packet above which csum has it cut. */
+  segment?: number
+  /** Length of a packet above which csum has it cut. */
+  frame?: number
 }
 
 /** What a run has done. */

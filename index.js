@@ -773,7 +773,7 @@ if (
   }
 }
 
-const { DeviceHandle, LcoreHandle, MacvtapHandle, MempoolHandle, PortHandle, QueueHandle, TrafficHandle, Waiter, adoptQueue, burstFunctions, closeBurst, createLcore, createMempool, createTraffic, detach, driverTable, dropNames, freePortName, openDevice, openPort, packetKinds, parseDevice, pciDevices, pinThread, probe, version } = nativeBinding
+const { DeviceHandle, LcoreHandle, MacvtapHandle, MempoolHandle, PortHandle, QueueHandle, TrafficHandle, Waiter, adoptQueue, burstFunctions, closeBurst, createLcore, createMempool, createTraffic, cyclesPerSecond, detach, driverTable, dropNames, engineNames, freePortName, latencyOf, openDevice, openPort, packetKinds, parseDevice, pciDevices, pinThread, probe, version } = nativeBinding
 export { DeviceHandle }
 export { LcoreHandle }
 export { MacvtapHandle }
@@ -788,10 +788,13 @@ export { closeBurst }
 export { createLcore }
 export { createMempool }
 export { createTraffic }
+export { cyclesPerSecond }
 export { detach }
 export { driverTable }
 export { dropNames }
+export { engineNames }
 export { freePortName }
+export { latencyOf }
 export { openDevice }
 export { openPort }
 export { packetKinds }

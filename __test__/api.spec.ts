@@ -287,7 +287,9 @@ test('a native lcore forwards, stops at its limit and gives the queues back', as
     limit: 100,
     txpkts: [60],
   })
-  t.deepEqual(await lcore.wait(), { streams: [{ rx: 0, tx: 100, dropped: 0 }] })
+  t.deepEqual(await lcore.wait(), {
+    streams: [{ rx: 0, tx: 100, dropped: 0, badIp: 0, badL4: 0, cycles: 0 }],
+  })
   t.false(lcore.running)
   using burst = pool.createBurst(128)
   t.is(rx.rxBurst(burst), 100)

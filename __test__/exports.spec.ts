@@ -43,8 +43,10 @@ const VALUES = [
 ]
 
 const TYPES = [
+  'BurstCount',
   'BurstFunction',
   'BurstsOptions',
+  'CsumOptions',
   'DevargInfo',
   'Devargs',
   'DriverName',
@@ -59,6 +61,7 @@ const TYPES = [
   'KniOptions',
   'KniRequest',
   'KniStats',
+  'LatencyStats',
   'LcoreOptions',
   'LcoreStats',
   'LinkStatus',
@@ -70,6 +73,7 @@ const TYPES = [
   'NetTapOptions',
   'NetVhostOptions',
   'NetVirtioUserOptions',
+  'NoiseOptions',
   'OffloadInfo',
   'Offloads',
   'PortEvents',

@@ -19,6 +19,7 @@ const PEERS = [
   { packages: ['cpio'], probe: 'cpio', loss: 'every test in a guest' },
   { packages: ['ethtool'], probe: 'ethtool', loss: "every test of a guest's own driver" },
   { packages: ['iproute2'], probe: 'ip', loss: 'tests in network namespaces' },
+  { packages: ['tcpdump'], probe: 'tcpdump', loss: 'tests that let tcpdump check checksums' },
   { packages: ['tshark'], probe: 'tshark', loss: 'tests that let Wireshark read our captures' },
 ]
 

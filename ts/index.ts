@@ -28,11 +28,15 @@ export type { KniHandler } from './kni/follow.ts'
 export type { KniRequest } from './kni/request.ts'
 export type { KniFlow, KniStats } from './kni/stats.ts'
 export {
+  type BurstCount,
+  type CsumOptions,
   type EngineName,
   type EngineOptions,
+  type LatencyStats,
   Lcore,
   type LcoreOptions,
   type LcoreStats,
+  type NoiseOptions,
   type Stream,
   type StreamStats,
 } from './lcore.ts'

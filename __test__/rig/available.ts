@@ -11,6 +11,7 @@ export type Need =
   | 'dpdk'
   | 'devbind'
   | 'qemu'
+  | 'tcpdump'
   | 'tshark'
   | 'root'
   | 'hugepages'
@@ -82,6 +83,7 @@ const checks: Readonly<Record<Need, () => string | undefined>> = {
   qemu: () => installed('qemu-system-x86_64', 'qemu-system-x86 ipxe-qemu seabios'),
   guest: () => guest('6.1'),
   'guest-6.12': () => guest('6.12'),
+  tcpdump: () => installed('tcpdump', 'tcpdump'),
   tshark: () => installed('tshark', 'tshark'),
   root: isRoot,
   hugepages,

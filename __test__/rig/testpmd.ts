@@ -3,6 +3,7 @@ import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { EngineName } from '../../ts/index.ts'
 import { allowedCpus } from './available.ts'
 import { parsePortInfo, parsePortStats, parseStop, type ShownStats, type StopReport } from './stats.ts'
 import { Terminal } from './terminal.ts'
@@ -16,7 +17,7 @@ export interface TestpmdOptions {
   readonly vdevs: readonly string[]
   /** One forwarding lcore on each of these CPUs; the prompt's lcore floats. Default: the last CPU we may use. */
   readonly cpus?: readonly number[]
-  readonly forward?: 'io' | 'mac' | 'macswap' | 'rxonly' | 'txonly' | 'csum' | 'icmpecho' | 'flowgen'
+  readonly forward?: EngineName
   readonly autoStart?: boolean
   readonly burst?: number
   readonly rxq?: number

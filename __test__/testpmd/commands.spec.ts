@@ -69,8 +69,9 @@ test('numbers are decimal, hexadecimal, binary or octal, and must fit', (t) => {
 
 test('completion offers words that can follow, and the numbers of ports', (t) => {
   t.deepEqual(complete(commands, 'sto', [0]), ['stop'])
-  t.deepEqual(complete(commands, 'show port s', [0]), ['stats', 'summary'])
+  t.deepEqual(complete(commands, 'show port su', [0]), ['summary'])
   t.deepEqual(complete(commands, 'show port stats ', [0, 1]), ['all', '0', '1'])
-  t.deepEqual(complete(commands, 'set fwd ', [0]), ['io', 'macswap', 'rxonly', 'txonly'])
+  t.deepEqual(complete(commands, 'set fwd m', [0]), ['mac', 'macswap'])
+  t.deepEqual(complete(commands, 'set fwd io ', [0]), ['retry'])
   t.deepEqual(complete(commands, 'nonsense ', [0]), [])
 })

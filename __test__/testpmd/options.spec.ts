@@ -7,7 +7,7 @@ import { parseApp } from '../../ts/testpmd/options.ts'
 
 const CPUS = [0, 1, 2, 3, 4, 5, 6, 7]
 const eal = (...argv: string[]) => parseEal(argv, CPUS)
-const app = (...argv: string[]) => parseApp(argv, { forwardingCores: 3, ports: 2 })
+const app = (...argv: string[]) => parseApp(argv, { forwarding: [1, 2, 3], mainLcore: 0, ports: 2 })
 const wrong = (call: () => unknown): string => {
   try {
     call()
@@ -254,7 +254,20 @@ test('values out of range are refused with the range', (t) => {
     ['--mbuf-size=70000', /mbuf-size should be/],
     ['--total-num-mbufs=10', /total-num-mbufs should be > 1024, not 10/],
     ['--max-pkt-len=10', /Invalid max-pkt-len=10 - should be >= 64/],
-    ['--forward-mode=mac', /Invalid mac packet forwarding mode - must be: io, macswap, rxonly, txonly/],
+    ['--forward-mode=max', /Invalid max packet forwarding mode - must be: io, mac, macswap, flowgen/],
+    ['--txonly-flows=257', /txonly-flows must be >= 1 and <= 256/],
+    ['--flowgen-flows=0', /flows must be >= 1/],
+    ['--flowgen-clones=33', /clones must be >= 0 and <= current burst \(32\)/],
+    ['--tx-ip=1.2.3.4', /Invalid tx-ip: 1.2.3.4, expected source,destination/],
+    ['--tx-ip=1.2.3.4,5', /Invalid destination IP address: 5/],
+    ['--tx-udp=9,70000', /Invalid tx-udp: 9,70000, expected src\[,dst\], 0 to 65535/],
+    ['--eth-peer=0', /Invalid eth-peer: 0, expected port,address/],
+    ['--eth-peer=0,foo', /Invalid ethernet address: foo/],
+    ['--noisy-lkup-memory=5000', /noisy-lkup-memory must be >= 0 and <= 4096, not 5000/],
+    ['--portlist=0,2', /invalid portlist: Invalid port 2; there are 2 ports/],
+    ['--portlist=0,0', /duplicated port 0 at index 0 and 1/],
+    ['--coremask=1', /lcore 0 cannot be masked on/],
+    ['--coremask=100', /lcore 8 not enabled/],
     ['--port-topology=ring', /port-topology ring invalid - must be: paired, chained or loop/],
     ['--stats-period=x', /Invalid stats-period value/],
     ['--txpkts=20', /bad txpkts: total packet length=20 < 42 - give up/],

@@ -11,19 +11,17 @@ import {
   summaryHeader,
   summaryRow,
 } from '../../ts/testpmd/print/info.ts'
-import {
-  type ForwardCount,
-  forwardStats,
-  nicStats,
-  type Rates,
-  ratesBetween,
-  STATS_PERIOD_HEADER,
-} from '../../ts/testpmd/print/stats.ts'
+import { nicStats, type Rates, ratesBetween, STATS_PERIOD_HEADER } from '../../ts/testpmd/print/stats.ts'
+import type { ForwardCount } from '../../ts/testpmd/counts.ts'
+import { forwardStats } from '../../ts/testpmd/print/forward.ts'
 import { planCores, planStreams } from '../../ts/testpmd/topology.ts'
 import { parsePortStats, parseStop } from '../rig/stats.ts'
 
 const recorded = (name: string): string =>
   readFileSync(new URL(`transcripts/${name}.txt`, import.meta.url), 'utf8')
+
+const NO_MORE = { badIp: 0, badL4: 0, cycles: 0 }
+const peer = (id: number): string => `02:00:00:00:00:0${id}`
 
 /** The rates of one port's block, as they were recorded. */
 function recordedRates(text: string): Rates {
@@ -55,7 +53,7 @@ test('the statistics of --stats-period clear the screen and have a title', (t) =
 
 /** What `stop` reported, read back from its text. */
 function recordedCounts(text: string): ReadonlyMap<number, ForwardCount> {
-  const nothing = { rxErrors: 0, rxNombuf: 0 }
+  const nothing = { rxErrors: 0, rxNombuf: 0, badIp: 0, badL4: 0 }
   const entries = [...parseStop(text).ports].map(([id, { rxPackets, rxDropped, txPackets, txDropped }]) => {
     return [id, { rxPackets, rxMissed: rxDropped, txPackets, txDropped, ...nothing }] as const
   })
@@ -67,59 +65,73 @@ const STOPPING = 'Telling cores to stop...\nWaiting for lcores to finish...\n'
 test('stop prints the recorded blocks for the recorded numbers', (t) => {
   for (const name of ['stop-two-ports', 'stop-vhost-dropped']) {
     const text = recorded(name)
-    t.is(`${STOPPING}${forwardStats([], recordedCounts(text))}\nDone.\n`, text)
+    t.is(
+      `${STOPPING}${forwardStats({ mode: 'io', streams: [], ports: recordedCounts(text) })}\nDone.\n`,
+      text,
+    )
   }
 })
 
 test('stop prints each stream when there are more streams than ports, and leaves out the idle ones', (t) => {
   const text = recorded('stop-three-ports-two-queues')
   const counted = (tx: number) =>
-    planStreams(3, 2, 'chained').map((plan) => ({ plan, rx: 0, tx, dropped: 0 }))
-  t.is(`${STOPPING}${forwardStats(counted(119360), recordedCounts(text))}\nDone.\n`, text)
-  t.notRegex(forwardStats(counted(0), recordedCounts(text)), /Forward Stats for RX/)
+    planStreams([0, 1, 2], 2, 'chained').map((plan) =>
+      Object.assign({ plan, rx: 0, tx, dropped: 0 }, NO_MORE),
+    )
+  t.is(
+    `${STOPPING}${forwardStats({ mode: 'io', streams: counted(119360), ports: recordedCounts(text) })}\nDone.\n`,
+    text,
+  )
+  t.notRegex(
+    forwardStats({ mode: 'io', streams: counted(0), ports: recordedCounts(text) }),
+    /Forward Stats for RX/,
+  )
 })
 
 test('receive errors and missing buffers have lines of their own, only when there are some', (t) => {
   const text = recorded('stop-no-buffers')
   const counts = new Map([[0, { ...recordedCounts(text).get(0)!, rxNombuf: 36221750784 }]])
-  t.is(`${STOPPING}${forwardStats([], counts)}\nDone.\n`, text)
+  t.is(`${STOPPING}${forwardStats({ mode: 'io', streams: [], ports: counts })}\nDone.\n`, text)
 })
 
 const queues = (ports: number, each: number, rxDesc: number, txDesc: number) =>
   Array.from({ length: ports }, (_, id) => ({ id, rxQueues: each, txQueues: each, rxDesc, txDesc }))
 
 test('start prints who forwards what', (t) => {
-  const io = planCores(planStreams(2, 1, 'paired'), [1], 1)
+  const io = planCores(planStreams([0, 1], 1, 'paired'), [1], 1)
   const txpkts = [64]
   const transfer = { mode: 'io', burst: 32, txpkts, cores: 1, forwardingPorts: 2, ports: queues(2, 1, 0, 0) }
   t.is(
-    forwardingConfig({ mode: 'io', ports: 2, cores: io }) + transferConfig(transfer),
+    forwardingConfig({ mode: 'io', ports: 2, cores: io, peer }) + transferConfig(transfer),
     recorded('start-io-two-ports'),
   )
 })
 
 test('start prints queues, ring sizes and the segments of txonly', (t) => {
-  const cores = planCores(planStreams(3, 2, 'chained'), [1], 1)
+  const cores = planCores(planStreams([0, 1, 2], 2, 'chained'), [1], 1)
   const mode = 'txonly'
   const ports = queues(3, 2, 256, 1024)
   const transfer = { mode, burst: 64, txpkts: [100, 60], cores: 1, forwardingPorts: 3, ports }
   t.is(
-    forwardingConfig({ mode, ports: 3, cores }) + transferConfig(transfer),
+    forwardingConfig({ mode, ports: 3, cores, peer }) + transferConfig(transfer),
     recorded('start-txonly-three-ports-two-queues'),
   )
 })
 
 test('show config prints cores, streams and segments', (t) => {
   t.is(coreList([1, 2, 3, 4, 5, 6, 7]), recorded('show-config-cores-seven'))
-  t.is(txpktsConfig([64, 128]), recorded('show-config-txpkts'))
+  t.is(txpktsConfig([64, 128], 'off'), recorded('show-config-txpkts'))
   const lcores = [1, 2, 3, 4, 5, 6, 7]
   for (const [cores, word] of [
     [4, 'four'],
     [2, 'two'],
     [3, 'three'],
   ] as const) {
-    const plans = planCores(planStreams(5, 1, 'paired'), lcores, cores)
-    t.is(forwardingConfig({ mode: 'io', ports: 5, cores: plans }), recorded(`show-config-fwd-${word}-cores`))
+    const plans = planCores(planStreams([0, 1, 2, 3, 4], 1, 'paired'), lcores, cores)
+    t.is(
+      forwardingConfig({ mode: 'io', ports: 5, cores: plans, peer }),
+      recorded(`show-config-fwd-${word}-cores`),
+    )
   }
 })
 

@@ -6,6 +6,8 @@ import { peerOf, planCores, planStreams } from '../../ts/testpmd/topology.ts'
 const peers = (ports: number, topology: 'paired' | 'chained' | 'loop'): number[] =>
   Array.from({ length: ports }, (_, i) => peerOf(i, ports, topology))
 
+const numbers = (count: number): number[] => Array.from({ length: count }, (_, i) => i)
+
 test('ports are paired, chained or looped; the last of an odd number is paired with itself', (t) => {
   t.deepEqual(peers(5, 'paired'), [1, 0, 3, 2, 4])
   t.deepEqual(peers(3, 'chained'), [1, 2, 0])
@@ -20,7 +22,7 @@ test('every receive queue is in one stream, and every transmit queue is the targ
       [2, 2],
       [5, 3],
     ] as const) {
-      const streams = planStreams(ports, queues, topology)
+      const streams = planStreams(numbers(ports), queues, topology)
       t.is(new Set(streams.map((one) => `${one.rxPort}/${one.rxQueue}`)).size, ports * queues)
       t.is(new Set(streams.map((one) => `${one.txPort}/${one.txQueue}`)).size, ports * queues)
     }
@@ -30,7 +32,7 @@ test('every receive queue is in one stream, and every transmit queue is the targ
 test('streams are dealt out evenly, the last lcores take what is left over', (t) => {
   const counts = (streams: number, lcores: number, cores: number): number[] =>
     planCores(
-      planStreams(streams, 1, 'loop'),
+      planStreams(numbers(streams), 1, 'loop'),
       Array.from({ length: lcores }, (_, i) => i + 1),
       cores,
     ).map((plan) => plan.streams.length)

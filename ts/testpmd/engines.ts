@@ -1,5 +1,13 @@
 /** Native lcores: one thread for each forwarding lcore that was used, kept from one start to the next. */
-import { type EngineName, Lcore, type Port, type Stream } from '../index.ts'
+import {
+  type CsumOptions,
+  type EngineName,
+  type EngineOptions,
+  type LatencyStats,
+  Lcore,
+  type Port,
+  type Stream,
+} from '../index.ts'
 import type { LcoreConfig } from './corelist.ts'
 import { receives, transmits } from './modes.ts'
 import type { Moved } from './script/runner.ts'
@@ -8,10 +16,13 @@ import type { CorePlan, StreamPlan } from './topology.ts'
 /** How an engine is started. */
 export interface EngineStart {
   readonly engine: EngineName
-  readonly burst: number
-  readonly txpkts: readonly number[]
-  /** Bursts of txonly packets to send on every transmit queue first. */
-  readonly firstBursts: number
+  readonly options: EngineOptions
+  /** The port of that number. */
+  readonly port: (id: number) => Port
+  /** Address of that port's peer. */
+  readonly peer: (id: number) => string
+  /** What csum does for that port. */
+  readonly csum: (id: number) => CsumOptions
 }
 
 /** The engines of a session. */
@@ -35,12 +46,14 @@ export class EngineRunner {
   }
 
   /** Starts every plan on its lcore. If one cannot start, those that did are stopped and the error is thrown. */
-  async start(plans: readonly CorePlan[], ports: readonly Port[], how: EngineStart): Promise<void> {
-    const { engine, burst, txpkts, firstBursts } = how
-    const withTx = transmits(engine) || firstBursts > 0
+  async start(plans: readonly CorePlan[], how: EngineStart): Promise<void> {
+    const { engine, options, port } = how
+    const withTx = transmits(engine) || (options.firstBursts ?? 0) > 0
     const queues = ({ rxPort, rxQueue, txPort, txQueue }: StreamPlan): Stream => ({
-      ...(receives(engine) ? { rx: ports[rxPort]!.rxQueues[rxQueue]! } : {}),
-      ...(withTx ? { tx: ports[txPort]!.txQueues[txQueue]! } : {}),
+      ...(receives(engine) ? { rx: port(rxPort).rxQueues[rxQueue]! } : {}),
+      ...(withTx ? { tx: port(txPort).txQueues[txQueue]! } : {}),
+      dst: how.peer(txPort),
+      csum: how.csum(txPort),
     })
     this.running = []
     try {
@@ -49,7 +62,7 @@ export class EngineRunner {
         lcore.start(
           engine,
           plan.streams.map((stream) => queues(stream)),
-          { burst, txpkts, firstBursts },
+          options,
         )
         this.running.push(lcore)
       }
@@ -62,13 +75,17 @@ export class EngineRunner {
   /** Stops all lcores; what each stream moved, in the order of the plans. */
   async stop(): Promise<readonly Moved[]> {
     const stats = await Promise.all(this.running.map((lcore) => lcore.stop()))
-    this.running = []
     return stats.flatMap((one) => one.streams)
   }
 
   /** What each stream moved so far. */
   moved(): readonly Moved[] {
     return this.running.flatMap((lcore) => lcore.stats().streams)
+  }
+
+  /** How long packets were between the queues, in this run or the last, at some percentiles; undefined where that is not measured. */
+  latency(percentiles: readonly number[]): LatencyStats | undefined {
+    return Lcore.latency(this.running, percentiles)
   }
 
   async close(): Promise<void> {

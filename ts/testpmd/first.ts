@@ -51,7 +51,7 @@ function sendOn(queue: TxQueue, packet: Uint8Array, bursts: number, size: number
 /** Sends `bursts` bursts of `size` packets on the transmit queue of every stream. What is not taken is dropped. */
 export function sendFirst(
   streams: readonly StreamPlan[],
-  ports: readonly Port[],
+  portOf: (id: number) => Port,
   options: {
     readonly bursts: number
     readonly size: number
@@ -60,7 +60,7 @@ export function sendFirst(
   },
 ): readonly SentFirst[] {
   return streams.map(({ txPort, txQueue }) => {
-    const packet = firstPacket(ports[txPort]!.mac, options.peer(txPort), options.length)
-    return sendOn(ports[txPort]!.txQueues[txQueue]!, packet, options.bursts, options.size)
+    const packet = firstPacket(portOf(txPort).mac, options.peer(txPort), options.length)
+    return sendOn(portOf(txPort).txQueues[txQueue]!, packet, options.bursts, options.size)
   })
 }

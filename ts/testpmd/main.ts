@@ -46,7 +46,8 @@ function parseArguments(argv: readonly string[]): { eal: EalConfig; options: App
   // Help about the second half must not depend on the first being complete.
   const ports = eal.devices.length
   const options = parseApp(dashes < 0 ? [] : argv.slice(dashes + 1), {
-    forwardingCores: Math.max(eal.lcores.length - 1, 1),
+    forwarding: eal.lcores.map((lcore) => lcore.id).filter((id) => id !== eal.mainLcore),
+    mainLcore: eal.mainLcore,
     ports,
   })
   return { eal, options }
@@ -141,7 +142,7 @@ async function runSession(
     if (odd) output.err(ODD_PORTS_WARNING)
     const ports = await openPorts(eal.devices, mempool, options, output)
     const lcores = eal.lcores.filter((lcore) => lcore.id !== eal.mainLcore)
-    const session = new Session({ ports, mempool, lcores, options, output, script })
+    const session = new Session({ ports, mempool, lcores, mainLcore: eal.mainLcore, options, output, script })
     await Promise.race([checkLinks(ports, options, output), end.promise])
     try {
       await (options.interactive ? promptFor(session, output, end) : forwardAlone(session, output, end))

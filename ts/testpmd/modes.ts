@@ -2,7 +2,10 @@
 import type { EngineName } from '../index.ts'
 
 /** The engines that run natively. */
-export const ENGINES: readonly EngineName[] = ['io', 'macswap', 'rxonly', 'txonly']
+export const ENGINES: readonly EngineName[] = [
+  ...(['io', 'mac', 'macswap', 'flowgen', 'rxonly', 'txonly'] as const),
+  ...(['csum', 'icmpecho', 'noisy', '5tswap', 'recycle_mbufs'] as const),
+]
 
 /** What forwards packets: an engine, or the script of `--script`. */
 export type Mode = EngineName | 'script'
@@ -15,6 +18,9 @@ export const receives = (mode: Mode): boolean => mode !== 'txonly'
 
 /** Whether the mode uses transmit queues. */
 export const transmits = (mode: Mode): boolean => mode !== 'rxonly'
+
+/** Whether the mode makes packets: its lengths are worth telling. */
+export const generates = (mode: Mode): boolean => mode === 'txonly' || mode === 'flowgen'
 
 export const MAX_BURST = 512
 

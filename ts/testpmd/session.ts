@@ -1,23 +1,18 @@
 /** One run of testpmd: its ports, what is set, and forwarding. Commands work on this and print. */
 import { performance } from 'node:perf_hooks'
-import type { Mempool, Port, PortStats } from '../index.ts'
+import { type LatencyStats, Lcore, type Mempool, type Port, type PortStats } from '../index.ts'
 import type { LcoreConfig } from './corelist.ts'
 import { EngineRunner } from './engines.ts'
 import { sendFirst, type SentFirst } from './first.ts'
 import { type Mode, receives } from './modes.ts'
 import type { AppOptions } from './options.ts'
 import type { Output } from './output.ts'
-import { type ForwardingConfig, peerMac, type PortQueues, type TransferConfig } from './print/config.ts'
-import {
-  type ForwardCount,
-  rateOf,
-  type Rates,
-  ratesBetween,
-  type Sample,
-  type StreamCount,
-} from './print/stats.ts'
+import { forwardCount, type ForwardReport, streamCount, type StreamCount } from './counts.ts'
+import type { ForwardingConfig, PortQueues, TransferConfig } from './print/config.ts'
+import { rateOf, type Rates, ratesBetween, type Sample } from './print/stats.ts'
 import type { ShownXstat } from './print/xstats.ts'
 import type { Moved, ScriptRunner } from './script/runner.ts'
+import { csumOptions, engineOptions, initialSettings, peerOfPort, type Settings } from './settings.ts'
 import { type CorePlan, planCores, planStreams, type StreamPlan } from './topology.ts'
 
 /** How long receive queues are emptied before forwarding starts. Some devices never run dry. */
@@ -30,33 +25,24 @@ export interface SessionParts {
   readonly mempool: Mempool | undefined
   /** The lcores that can forward, by id. */
   readonly lcores: readonly LcoreConfig[]
+  /** The lcore of the prompt. */
+  readonly mainLcore: number
   readonly options: AppOptions
   readonly output: Output
   readonly script: ScriptRunner | undefined
-}
-
-/** What can be changed at the prompt. Changes count from the next start. */
-export interface Settings {
-  mode: Mode
-  burst: number
-  txpkts: readonly number[]
-  nbCores: number
-  hideZeroXstats: boolean
 }
 
 interface Run {
   readonly mode: Mode
   readonly plans: readonly CorePlan[]
   readonly streams: readonly StreamPlan[]
+  /** Numbers of the ports that forward. */
+  readonly ports: readonly number[]
   /** Each port's counters when forwarding started, or when they were cleared since. */
-  readonly before: PortStats[]
+  readonly before: Map<number, PortStats>
   readonly first: readonly SentFirst[]
-}
-
-/** What a run of forwarding counted. */
-export interface ForwardReport {
-  readonly streams: readonly StreamCount[]
-  readonly ports: ReadonlyMap<number, ForwardCount>
+  /** What the streams had moved when the statistics were cleared. */
+  cleared: readonly Moved[]
 }
 
 /** What `show port stats` shows of a port. */
@@ -66,14 +52,13 @@ export interface PortSample {
   readonly chosen: readonly ShownXstat[]
 }
 
-const NOTHING: Moved = { rx: 0, tx: 0, dropped: 0 }
-
 /** See the file's first line. Forwarding is started and stopped here, and at one place only. */
 export class Session {
   readonly parts: SessionParts
   readonly settings: Settings
   private readonly engines: EngineRunner
   private run: Run | undefined
+  private lastRun: Run | undefined
   private stopping: Promise<ForwardReport> | undefined
   private open: readonly Port[]
   private queues: { readonly rx: number; readonly tx: number }
@@ -81,8 +66,11 @@ export class Session {
 
   constructor(parts: SessionParts) {
     this.parts = parts
-    const { mode, burst, txpkts, nbCores } = parts.options
-    this.settings = { mode, burst, txpkts, nbCores, hideZeroXstats: false }
+    this.settings = initialSettings(
+      parts.options,
+      parts.ports.map((port) => port.id),
+      parts.lcores.map((lcore) => lcore.id),
+    )
     this.engines = new EngineRunner(parts.lcores)
     this.open = parts.ports
     this.queues = { rx: parts.options.rxq, tx: parts.options.txq }
@@ -94,13 +82,14 @@ export class Session {
 
   /** Whether a port's queues are with forwarding threads now. */
   forwards(port: Port): boolean {
-    const at = this.ports.indexOf(port)
-    return this.run?.streams.some(({ rxPort, txPort }) => rxPort === at || txPort === at) ?? false
+    return this.run?.streams.some(({ rxPort, txPort }) => rxPort === port.id || txPort === port.id) ?? false
   }
 
   /** Forgets a port that is about to be closed. */
   remove(port: Port): void {
     this.open = this.open.filter((one) => one !== port)
+    this.settings.portlist = this.settings.portlist.filter((id) => id !== port.id)
+    this.settings.nbPorts = Math.min(this.settings.nbPorts, this.settings.portlist.length)
     this.samples.delete(port.id)
   }
 
@@ -118,20 +107,35 @@ export class Session {
     return this.parts.lcores.map((lcore) => lcore.id)
   }
 
-  private get forwardingPorts(): number {
-    return Math.min(this.parts.options.nbPorts, this.ports.length)
+  /** Numbers of the ports that forward. */
+  private get forwardingPorts(): readonly number[] {
+    return this.settings.portlist.slice(0, this.settings.nbPorts)
+  }
+
+  /** The port of that number, which must be open. */
+  port(id: number): Port {
+    return this.open.find((port) => port.id === id)!
   }
 
   private plan(): { streams: readonly StreamPlan[]; plans: readonly CorePlan[] } {
     const { rx, tx } = this.queues
-    const { topology } = this.parts.options
+    const { mode, corelist, nbCores } = this.settings
+    // Who answers answers on the port where it was asked.
+    const topology = mode === 'icmpecho' ? 'loop' : this.parts.options.topology
     const streams = planStreams(this.forwardingPorts, Math.min(rx, tx), topology)
-    return { streams, plans: planCores(streams, this.lcoreIds, this.settings.nbCores) }
+    return { streams, plans: planCores(streams, corelist, nbCores) }
   }
 
   /** What `show config fwd` prints. */
   forwardingConfig(): ForwardingConfig {
-    return { mode: this.settings.mode, ports: this.forwardingPorts, cores: this.plan().plans }
+    const { mode, retry, txRetries, txDelay } = this.settings
+    return {
+      mode,
+      ports: this.forwardingPorts.length,
+      cores: this.plan().plans,
+      retry: retry ? { times: txRetries, delay: txDelay } : undefined,
+      peer: (id) => peerOfPort(this.settings, id),
+    }
   }
 
   /** What `show config rxtx` prints. */
@@ -144,10 +148,10 @@ export class Session {
       rxDesc: rxd,
       txDesc: txd,
     })
-    const { mode, burst, txpkts } = this.settings
+    const { mode, burst, txpkts, retry } = this.settings
     const cores = this.plan().plans.length
     const ports = this.ports.map((port) => transfer(port))
-    return { mode, burst, txpkts, cores, forwardingPorts: this.forwardingPorts, ports }
+    return { mode, burst, txpkts, retry, cores, forwardingPorts: this.forwardingPorts.length, ports }
   }
 
   /**
@@ -156,23 +160,34 @@ export class Session {
    */
   async start(firstBursts: number): Promise<void> {
     const { streams, plans } = this.plan()
-    const { mode, burst, txpkts } = this.settings
-    if (this.parts.options.flushRx) this.flush(streams)
-    const before = this.ports.map((port) => port.stats())
+    const { settings } = this
+    const { mode, burst } = settings
+    if (settings.flushRx) this.flush(streams)
+    const ports = this.forwardingPorts
+    const before = new Map(ports.map((id) => [id, this.port(id).stats()]))
+    const run = { mode, plans, streams, ports, before, cleared: [] }
     if (mode === 'script') {
       const first = this.sendFirst(streams, firstBursts)
       await this.startScript(plans, burst)
-      this.run = { mode, plans, streams, before, first }
+      this.run = { ...run, first }
       return
     }
-    await this.engines.start(plans, this.ports, { engine: mode, burst, txpkts, firstBursts })
-    this.run = { mode, plans, streams, before, first: [] }
+    await this.engines.start(plans, {
+      engine: mode,
+      options: engineOptions(settings, this.parts.options, firstBursts),
+      port: (id) => this.port(id),
+      peer: (id) => peerOfPort(settings, id),
+      csum: (id) => csumOptions(settings, id),
+    })
+    this.run = { ...run, first: [] }
   }
 
   private sendFirst(streams: readonly StreamPlan[], bursts: number): readonly SentFirst[] {
     if (bursts === 0) return []
     const length = this.settings.txpkts.reduce((sum, segment) => sum + segment, 0)
-    return sendFirst(streams, this.ports, { bursts, size: this.settings.burst, length, peer: peerMac })
+    const peer = (id: number): string => peerOfPort(this.settings, id)
+    const size = this.settings.burst
+    return sendFirst(streams, (id) => this.port(id), { bursts, size, length, peer })
   }
 
   private async startScript(plans: readonly CorePlan[], burst: number): Promise<void> {
@@ -181,8 +196,8 @@ export class Session {
     await script.load(this.parts.lcores.filter((lcore) => used.has(lcore.id)))
     await script.start(plans, burst, (plan) => ({
       plan,
-      rx: this.ports[plan.rxPort]!.rxQueues[plan.rxQueue]!.handOver(),
-      tx: this.ports[plan.txPort]!.txQueues[plan.txQueue]!.handOver(),
+      rx: this.port(plan.rxPort).rxQueues[plan.rxQueue]!.handOver(),
+      tx: this.port(plan.txPort).txQueues[plan.txQueue]!.handOver(),
     }))
   }
 
@@ -191,7 +206,7 @@ export class Session {
     if (!receives(this.settings.mode) || this.parts.mempool === undefined) return
     using burst = this.parts.mempool.createBurst(this.settings.burst)
     for (const { rxPort, rxQueue } of streams) {
-      const queue = this.ports[rxPort]!.rxQueues[rxQueue]!
+      const queue = this.port(rxPort).rxQueues[rxQueue]!
       const end = performance.now() + FLUSH_MILLISECONDS
       while (queue.rxBurst(burst) > 0 && performance.now() < end) burst.free()
       burst.free()
@@ -202,6 +217,7 @@ export class Session {
   /** Stops forwarding; resolves when no lcore touches a queue any more. Call it only while forwarding. */
   stop(): Promise<ForwardReport> {
     this.stopping ??= this.finish(this.run!).finally(() => {
+      this.lastRun = this.run
       this.run = undefined
       this.stopping = undefined
     })
@@ -215,33 +231,46 @@ export class Session {
     return this.report(run, script.moved())
   }
 
+  /** What was counted in this run, or in the last; undefined before the first. */
+  forwardReport(): ForwardReport | undefined {
+    const run = this.run ?? this.lastRun
+    if (run === undefined) return undefined
+    return this.report(run, run.mode === 'script' ? this.parts.script!.moved() : this.engines.moved())
+  }
+
+  /** Counts streams and ports of this run, or the last, from here. */
+  clearForward(): void {
+    const run = this.run ?? this.lastRun
+    if (run === undefined) return
+    run.cleared = run.mode === 'script' ? this.parts.script!.moved() : this.engines.moved()
+    for (const id of run.ports) run.before.set(id, this.port(id).stats())
+  }
+
+  /** How long packets are between the queues; undefined where that is not measured. */
+  latency(percentiles: readonly number[]): LatencyStats | undefined {
+    return this.engines.latency(percentiles)
+  }
+
   private report(run: Run, moved: readonly Moved[]): ForwardReport {
+    const { mode, recordCycles } = { mode: run.mode, recordCycles: this.settings.recordCycles }
     const streams = run.streams.map((plan, i): StreamCount => {
-      const { rx, tx, dropped } = moved[i] ?? NOTHING
       const first = run.first[i] ?? { tx: 0, dropped: 0 }
-      return { plan, rx, tx: tx + first.tx, dropped: dropped + first.dropped }
+      return streamCount(plan, moved[i], run.cleared[i], first)
     })
-    const ports = new Map<number, ForwardCount>()
-    for (let i = 0; i < this.forwardingPorts; i++) {
-      const [now, then] = [this.ports[i]!.stats(), run.before[i]!]
-      const sending = streams.filter((stream) => stream.plan.txPort === i)
-      ports.set(this.ports[i]!.id, {
-        rxPackets: now.rxPackets - then.rxPackets,
-        rxMissed: now.rxMissed - then.rxMissed,
-        rxErrors: now.rxErrors - then.rxErrors,
-        rxNombuf: now.rxNombuf - then.rxNombuf,
-        txPackets: now.txPackets - then.txPackets,
-        txDropped: sending.reduce((sum, stream) => sum + stream.dropped, 0),
-      })
-    }
-    return { streams, ports }
+    // A port that was closed since has no counters any more.
+    const open = run.ports.filter((id) => this.open.some((port) => port.id === id))
+    const ports = new Map(
+      open.map((id) => [id, forwardCount(this.port(id).stats(), run.before.get(id)!, streams, id)]),
+    )
+    const cycles = recordCycles ? { perSecond: Lcore.cyclesPerSecond } : undefined
+    return { mode, streams, ports, cycles }
   }
 
   /** Sets a port's counters to zero; a run of forwarding counts the port from here. */
   clear(port: Port): void {
     port.resetStats()
-    const at = this.ports.indexOf(port)
-    if (this.run !== undefined) this.run.before[at] = port.stats()
+    for (const run of [this.run, this.lastRun])
+      if (run?.before.has(port.id)) run.before.set(port.id, port.stats())
   }
 
   /** A port's statistics, those that `--display-xstats` chose, and how fast they have grown since they were read here before. */

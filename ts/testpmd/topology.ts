@@ -5,7 +5,7 @@ export type Topology = 'paired' | 'chained' | 'loop'
 
 export const TOPOLOGIES: readonly Topology[] = ['paired', 'chained', 'loop']
 
-/** One receive queue and the transmit queue that its packets go to. */
+/** One receive queue, of the port of that number, and the transmit queue that its packets go to. */
 export interface StreamPlan {
   readonly rxPort: number
   readonly rxQueue: number
@@ -27,12 +27,17 @@ export function peerOf(i: number, ports: number, topology: Topology): number {
   return i + 1 < ports ? i + 1 : i
 }
 
-/** All streams of `ports` ports with `queues` queues each: every port's first queue, then every port's second, … */
-export function planStreams(ports: number, queues: number, topology: Topology): readonly StreamPlan[] {
+/** All streams of ports, by their numbers, with `queues` queues each: every port's first queue, then every port's second, … */
+export function planStreams(
+  ports: readonly number[],
+  queues: number,
+  topology: Topology,
+): readonly StreamPlan[] {
   const streams: StreamPlan[] = []
   for (let queue = 0; queue < queues; queue++) {
-    for (let port = 0; port < ports; port++) {
-      streams.push({ rxPort: port, rxQueue: queue, txPort: peerOf(port, ports, topology), txQueue: queue })
+    for (const [i, rxPort] of ports.entries()) {
+      const txPort = ports[peerOf(i, ports.length, topology)]!
+      streams.push({ rxPort, rxQueue: queue, txPort, txQueue: queue })
     }
   }
   return streams

@@ -23,19 +23,38 @@ testpmd options:
   -i, --interactive              show a prompt
   -a, --auto-start               start forwarding at once, with the prompt
   --tx-first                     send a burst on every transmit queue first (without the prompt)
-  --forward-mode=MODE            io, macswap, rxonly or txonly (default io)
+  --forward-mode=MODE            io, mac, macswap, flowgen, rxonly, txonly, csum, icmpecho, noisy, 5tswap
+                                 or recycle_mbufs (default io)
   --script FILE.ts               forward with a script in the place of a mode
   --nb-cores=N                   lcores that forward (default 1)
   --nb-ports=N                   ports that forward (default all)
+  --coremask=MASK                the lcores that forward, hexadecimal
+  --portlist=N[,M-K...]          the ports that forward, in the order in which they are paired
+  --portmask=MASK                the same as a hexadecimal mask
   --port-topology=NAME           paired, chained or loop (default paired)
   --rxq=N, --txq=N               queues of every port (default 1)
   --rxd=N, --txd=N               descriptors of every ring (default: the driver's)
   --burst=N                      packets in a burst, 1 to 512 (default 32)
   --txpkts=X[,Y...]              bytes of the segments of a txonly packet (default 64)
+  --tx-ip=SRC,DST                addresses of txonly's packets (default 198.18.0.1,198.18.0.2)
+  --tx-udp=SRC[,DST]             ports of txonly's packets (default 9,9)
+  --txonly-multi-flow            txonly sends 256 flows
+  --txonly-flows=N               or so many, 1 to 256
+  --flowgen-flows=N              flows of flowgen (default 1024)
+  --flowgen-clones=N             packets of flowgen like the one before, up to a burst
+  --eth-peer=PORT,MAC            where packets sent on a port go: mac, csum, txonly; repeat for more
+  --eth-peers-configfile=FILE    the same: an address a line, port 0 first
+  --noisy-tx-sw-buffer-size=N    noisy: packets that wait before they are sent
+  --noisy-tx-sw-buffer-flushtime=MS  noisy: they are sent when none came for so long
+  --noisy-lkup-memory=MIB        noisy: memory that is looked up in, and for each packet
+  --noisy-lkup-num-writes=N, --noisy-lkup-num-reads=N, --noisy-lkup-num-reads-writes=N
+                                 random writes, reads, reads with a write
   --total-num-mbufs=N            packet buffers (default: by ports and queues)
   --mbuf-size=N                  bytes of a buffer, 128 bytes of headroom included (default 2176)
   --max-pkt-len=N                longest frame, 64 to 65535
   --stats-period=SECONDS         show statistics regularly (without the prompt)
+  --record-burst-stats           show how many packets bursts have
+  --record-core-cycles           show processor cycles for each packet
   --display-xstats=NAME[,...]    counters that \`show port stats\` shows too
   --xstats-sizes                 count packets by size and kind of address in \`show port xstats\`
   --no-flush-rx                  keep what arrived before forwarding starts

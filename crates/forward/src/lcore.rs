@@ -10,8 +10,8 @@ use rustix::thread::CpuSet;
 
 use vring_port::{Owner, PortError, Queue, RxPath, Ticket, TxPath};
 
-use crate::engine::Run;
 use crate::stats::Counters;
+use crate::stats::{BurstSpread, LatencyStats};
 use crate::traffic::FrameSpec;
 use crate::{Engine, EngineOptions, ForwardError, Stream, StreamStats, Traffic};
 
@@ -19,6 +19,11 @@ use crate::{Engine, EngineOptions, ForwardError, Stream, StreamStats, Traffic};
 pub(crate) trait Work: Send {
     /// The queues that it uses.
     fn streams(&self) -> &[Stream];
+
+    /// The counters of each stream.
+    fn counters(&self) -> Vec<Counters> {
+        self.streams().iter().map(|_| Counters::default()).collect()
+    }
 
     /// Polls until it is told to stop, is through, or a port is closed. There are counters for each stream; `owner` has the queues. A
     /// thread that `shares` its processor gives it away when there is nothing to do.
@@ -89,7 +94,7 @@ impl Lcore {
         streams: Vec<Stream>,
         options: &EngineOptions,
     ) -> Result<(), ForwardError> {
-        self.launch(Box::new(Run::new(engine, streams, options)?))
+        self.launch(engine.work(streams, options)?)
     }
 
     /// Sends on the streams that have a `spec`, and checks what comes on those that have a receive queue: see [`Traffic`]. It ends when all
@@ -116,7 +121,7 @@ impl Lcore {
         let streams = work.streams().to_vec();
         let tickets = reserve(&streams)?;
         let _empty = rustix::io::read(&self.done, &mut [0; 8]);
-        let counters: Arc<[Counters]> = streams.iter().map(|_| Counters::default()).collect();
+        let counters: Arc<[Counters]> = work.counters().into();
         let (stop, running) = (
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicBool::new(true)),
@@ -190,6 +195,20 @@ impl Lcore {
     #[must_use]
     pub fn stats(&self) -> Vec<StreamStats> {
         self.lock().counters.iter().map(Counters::read).collect()
+    }
+
+    /// How many packets each stream's bursts had, where that is counted.
+    #[must_use]
+    pub fn bursts(&self) -> Vec<Option<BurstSpread>> {
+        let read = |counters: &Counters| counters.bursts.as_ref().map(|bursts| bursts.read());
+        self.lock().counters.iter().map(read).collect()
+    }
+
+    /// How long packets were in each stream, where that is measured.
+    #[must_use]
+    pub fn latency(&self) -> Vec<LatencyStats> {
+        let read = |counters: &Counters| counters.latency.as_ref().map(|latency| latency.read());
+        self.lock().counters.iter().filter_map(read).collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Job> {

@@ -7,11 +7,10 @@ mod engine;
 mod error;
 mod lcore;
 mod stats;
-mod template;
 pub mod traffic;
 
-pub use engine::{Engine, EngineOptions, Stream};
+pub use engine::{Engine, EngineOptions, Measure, Noise, PacketTemplate, Retry, Stream};
 pub use error::ForwardError;
 pub use lcore::Lcore;
-pub use stats::StreamStats;
+pub use stats::{BurstSpread, LatencyStats, StreamStats, cycles_per_second};
 pub use traffic::Traffic;

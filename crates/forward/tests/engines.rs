@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vring_forward::{Engine, EngineOptions, Lcore, Stream, StreamStats};
+use vring_forward::{Engine, EngineOptions, Lcore, PacketTemplate, Stream, StreamStats};
 use vring_mem::{Burst, Mempool, MempoolConfig, Pages};
 use vring_port::{Device, Offloads, Owner, Port, PortConfig, open};
 
@@ -34,6 +34,14 @@ fn stream(rx: &Port, tx: &Port) -> Stream {
         tx: Some(tx.tx_queues()[0].clone()),
         src: tx.mac(),
         dst: [2, 0, 0, 0, 0, 0],
+        ..Stream::default()
+    }
+}
+
+fn packets(segments: &[u32]) -> PacketTemplate {
+    PacketTemplate {
+        segments: segments.to_vec(),
+        ..PacketTemplate::default()
     }
 }
 
@@ -63,7 +71,8 @@ fn txonly_then_rxonly() {
         [StreamStats {
             rx: 0,
             tx: 1000,
-            dropped: 0
+            dropped: 0,
+            ..Default::default()
         }]
     );
 
@@ -100,7 +109,8 @@ fn txonly_then_rxonly() {
         [StreamStats {
             rx: 999,
             tx: 0,
-            dropped: 0
+            dropped: 0,
+            ..Default::default()
         }]
     );
     assert_eq!(pool.free_count(), 2048);
@@ -131,7 +141,8 @@ fn macswap_and_io() {
             [StreamStats {
                 rx: 5,
                 tx: 5,
-                dropped: 0
+                dropped: 0,
+                ..Default::default()
             }]
         );
         assert_eq!(b.rx_queues()[0].burst(owner, &mut burst).unwrap(), 5);
@@ -169,7 +180,8 @@ fn full_queues_drop_by_name() {
         [StreamStats {
             rx: 640,
             tx: 64,
-            dropped: 576
+            dropped: 576,
+            ..Default::default()
         }]
     );
     to.close();
@@ -185,7 +197,7 @@ fn tx_first() {
     let options = EngineOptions {
         limit: Some(64),
         first_bursts: 2,
-        txpkts: vec![64, 100],
+        template: packets(&[64, 100]),
         ..Default::default()
     };
     let stats = run(Engine::RxOnly, vec![stream(&ring, &ring)], &options);
@@ -194,7 +206,8 @@ fn tx_first() {
         [StreamStats {
             rx: 64,
             tx: 64,
-            dropped: 0
+            dropped: 0,
+            ..Default::default()
         }]
     );
     assert_eq!(ring.tx_queues()[0].stats().bytes, 64 * 164);
@@ -230,7 +243,7 @@ fn refuses() {
             .contains("a stream with a transmit queue")
     );
     let options = EngineOptions {
-        txpkts: vec![20],
+        template: packets(&[20]),
         ..Default::default()
     };
     assert!(

@@ -12,6 +12,7 @@ mod filter;
 mod gso;
 mod headers;
 mod partial;
+mod renew;
 mod rx;
 mod toeplitz;
 mod tx;
@@ -23,7 +24,9 @@ pub use rx::{Checksum, Filtered, RxConfig, SoftRx};
 pub use toeplitz::{HashReport, HashTypes, RssConfig, Toeplitz};
 pub use tx::{Lower, SoftTx};
 
-pub(crate) use bytes::View;
+pub use bytes::View;
+pub use headers::{Headers, Ip, parse as parse_headers};
+pub use renew::{Layer4, Renew, renew};
 
 #[cfg(test)]
 mod tests;

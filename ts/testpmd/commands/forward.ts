@@ -1,7 +1,8 @@
 /** start, stop, quit. */
 import { messageOf, type Output } from '../output.ts'
 import { forwardingConfig, transferConfig } from '../print/config.ts'
-import { forwardStats } from '../print/stats.ts'
+import { flowgenLines } from '../print/config.ts'
+import { forwardStats } from '../print/forward.ts'
 import type { Session } from '../session.ts'
 import type { Command } from './grammar.ts'
 
@@ -16,6 +17,8 @@ export async function start(session: Session, output: Output, firstBursts: numbe
     return
   }
   output.out(forwardingConfig(session.forwardingConfig()))
+  if (session.settings.mode === 'flowgen')
+    output.out(flowgenLines(session.settings.portlist, session.parts.options.flowgenFlows))
   output.out(transferConfig(session.transferConfig()))
   try {
     await session.start(firstBursts)
@@ -31,8 +34,7 @@ export async function stop(session: Session, output: Output): Promise<void> {
     return
   }
   output.out('Telling cores to stop...\nWaiting for lcores to finish...\n')
-  const { streams, ports } = await session.stop()
-  output.out(`${forwardStats(streams, ports)}\nDone.\n`)
+  output.out(`${forwardStats(await session.stop())}\nDone.\n`)
 }
 
 export const FORWARD_COMMANDS: readonly Command[] = [
@@ -59,6 +61,21 @@ export const FORWARD_COMMANDS: readonly Command[] = [
     section: 'control',
     help: 'Stop forwarding and show what was counted.',
     run: ({ session, output }) => stop(session, output),
+  },
+  {
+    pattern: 'show fwd stats all',
+    section: 'display',
+    help: 'What forwarding has counted so far, or in its last run.',
+    run: ({ session, output }) => {
+      const report = session.forwardReport()
+      output.out(forwardStats(report ?? { mode: session.settings.mode, streams: [], ports: new Map() }))
+    },
+  },
+  {
+    pattern: 'clear fwd stats all',
+    section: 'display',
+    help: 'Count from here.',
+    run: ({ session }) => session.clearForward(),
   },
   {
     pattern: 'quit',

@@ -3,6 +3,7 @@ import { messageOf } from '../output.ts'
 import { FORWARD_COMMANDS } from './forward.ts'
 import { type Command, type Scene, understand } from './grammar.ts'
 import { helpCommands } from './help.ts'
+import { PLACEMENT_COMMANDS } from './placement.ts'
 import { PORT_COMMANDS } from './port.ts'
 import { QUEUE_COMMANDS } from './queue.ts'
 import { RECEIVE_COMMANDS } from './receive.ts'
@@ -19,6 +20,7 @@ export function commandsFor(hasScript: boolean): readonly Command[] {
     ...XSTATS_COMMANDS,
     ...QUEUE_COMMANDS,
     ...setCommands(hasScript),
+    ...PLACEMENT_COMMANDS,
     ...RECEIVE_COMMANDS,
   ]
   return [...commands, ...helpCommands(commands)]

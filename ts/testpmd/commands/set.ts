@@ -1,6 +1,7 @@
 /** set: what counts from the next start. */
-import { MAX_BURST, type Mode, modesOf, parseTxpkts } from '../modes.ts'
+import { ENGINES, MAX_BURST, type Mode, modesOf, parseTxpkts } from '../modes.ts'
 import { HEADROOM } from '../options.ts'
+import type { Split } from '../settings.ts'
 import type { Command, Scene } from './grammar.ts'
 
 function setBurst({ session, output }: Scene, burst: number): void {
@@ -14,23 +15,39 @@ function setBurst({ session, output }: Scene, burst: number): void {
   }
 }
 
-function setCores({ session, output }: Scene, cores: number): void {
-  const max = session.lcoreIds.length
-  if (cores > max) {
-    output.err(`nb fwd cores ${cores} > ${max} (max. number of configured lcores) - ignored\n`)
-  } else if (cores < 1) {
-    output.err(`nb fwd cores ${cores} < 1 (min. number of forwarding lcores) - ignored\n`)
-  } else {
-    session.settings.nbCores = cores
-    output.out(`Number of forwarding cores set to ${cores}\n`)
-  }
-}
-
 function setTxpkts({ session, output }: Scene, text: string): void {
   const lengths = parseTxpkts(text, session.parts.options.mbufSize - HEADROOM)
   if (typeof lengths === 'string') output.err(`${lengths}\n`)
   else session.settings.txpkts = lengths
 }
+
+function setMode({ session, output }: Scene, mode: Mode, retry: boolean): void {
+  Object.assign(session.settings, { mode, retry })
+  output.out(`Set ${mode} packet forwarding mode${retry ? ' with retry' : ''}\n`)
+}
+
+const SPLITS: readonly Split[] = ['off', 'on', 'rand']
+
+function setSplit({ session, output }: Scene, word: string): void {
+  const split = SPLITS.find((one) => one === word)
+  if (split === undefined) output.err(`unknown value: "${word}"\n`)
+  else session.settings.split = split
+}
+
+function setDefault({ session, output }: Scene): void {
+  output.out('Reset to default forwarding configuration...\n')
+  const { settings, parts, ports } = session
+  settings.portlist = ports.map((port) => port.id)
+  settings.nbPorts = ports.length
+  settings.corelist = parts.lcores.map((lcore) => lcore.id)
+  settings.nbCores = 1
+}
+
+const switches = {
+  'record-core-cycles': 'recordCycles',
+  'record-burst-stats': 'recordBursts',
+  flush_rx: 'flushRx',
+} as const
 
 /** The commands of `set`; with a script, `script` is one of the modes. */
 export const setCommands = (hasScript: boolean): readonly Command[] => [
@@ -38,10 +55,13 @@ export const setCommands = (hasScript: boolean): readonly Command[] => [
     pattern: `set fwd ${modesOf(hasScript).join('|')}`,
     section: 'config',
     help: 'What forwards packets.',
-    run: ({ session, output }, [mode]) => {
-      session.settings.mode = mode as Mode
-      output.out(`Set ${mode} packet forwarding mode\n`)
-    },
+    run: (scene, [mode]) => setMode(scene, mode as Mode, false),
+  },
+  {
+    pattern: `set fwd ${ENGINES.join('|')} retry`,
+    section: 'config',
+    help: 'The same; what a transmit queue does not take is offered to it again.',
+    run: (scene, [mode]) => setMode(scene, mode as Mode, true),
   },
   {
     pattern: 'set burst <packets:16>',
@@ -50,15 +70,36 @@ export const setCommands = (hasScript: boolean): readonly Command[] => [
     run: (scene, [packets]) => setBurst(scene, Number(packets)),
   },
   {
-    pattern: 'set nbcore <cores:16>',
+    pattern: 'set burst tx delay <microseconds:32> retry <times:32>',
     section: 'config',
-    help: 'How many lcores forward.',
-    run: (scene, [cores]) => setCores(scene, Number(cores)),
+    help: 'How long to wait before a burst is offered again, and how often; with `set fwd MODE retry`.',
+    run: ({ session }, [delay, times]) =>
+      void Object.assign(session.settings, { txDelay: Number(delay), txRetries: Number(times) }),
   },
   {
     pattern: 'set txpkts <lengths>',
     section: 'config',
     help: 'The segments of the packets that txonly sends: X[,Y]...',
     run: (scene, [lengths]) => setTxpkts(scene, String(lengths)),
+  },
+  {
+    pattern: 'set txsplit <how>',
+    section: 'config',
+    help: 'off, on: packets of txonly have all segments of `set txpkts`; rand: a random number of them.',
+    run: (scene, [how]) => setSplit(scene, String(how)),
+  },
+  {
+    pattern: `set ${Object.keys(switches).join('|')} on|off`,
+    section: 'config',
+    help: 'Count cycles, or packets of bursts; empty receive queues before forwarding starts.',
+    run: ({ session }, [what, on]) => {
+      session.settings[switches[what as keyof typeof switches]] = on === 'on'
+    },
+  },
+  {
+    pattern: 'set default',
+    section: 'config',
+    help: 'Forward with all ports and one lcore again.',
+    run: (scene) => setDefault(scene),
   },
 ]

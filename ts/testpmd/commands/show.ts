@@ -80,13 +80,13 @@ const CONFIG_COMMANDS: readonly Command[] = [
     pattern: 'show config cores',
     section: 'display',
     help: 'The lcores that can forward.',
-    run: ({ session, output }) => output.out(coreList(session.lcoreIds)),
+    run: ({ session, output }) => output.out(coreList(session.settings.corelist)),
   },
   {
     pattern: 'show config txpkts',
     section: 'display',
     help: 'The segments of the packets that txonly sends.',
-    run: ({ session, output }) => output.out(txpktsConfig(session.settings.txpkts)),
+    run: ({ session, output }) => output.out(txpktsConfig(session.settings.txpkts, session.settings.split)),
   },
 ]
 

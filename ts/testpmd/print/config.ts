@@ -6,6 +6,10 @@ export interface ForwardingConfig {
   readonly mode: string
   readonly ports: number
   readonly cores: readonly CorePlan[]
+  /** What the queue does not take is offered again: how often, and after how many microseconds. */
+  readonly retry?: { readonly times: number; readonly delay: number } | undefined
+  /** Address of the peer of that port. */
+  readonly peer: (port: number) => string
 }
 
 /** The queues of one port. Ring sizes are 0 where they were left to the driver. */
@@ -25,24 +29,23 @@ export interface TransferConfig {
   readonly cores: number
   readonly forwardingPorts: number
   readonly ports: readonly PortQueues[]
+  readonly retry?: boolean
 }
 
-/** The MAC address that testpmd gives the peer of port `id` where none was configured. */
-export const peerMac = (id: number): string =>
-  `02:00:00:00:00:${id.toString(16).padStart(2, '0').toUpperCase()}`
-
 /** `show config fwd`, and the first part of what `start` prints. */
-export function forwardingConfig({ mode, ports, cores }: ForwardingConfig): string {
+export function forwardingConfig({ mode, ports, cores, retry, peer }: ForwardingConfig): string {
   const streams = cores.reduce((sum, core) => sum + core.streams.length, 0)
   const lines = [
-    `${mode} packet forwarding - ports=${ports} - cores=${cores.length} - streams=${streams} - ` +
+    `${mode} packet forwarding${retry === undefined ? '' : ' with retry'} - ports=${ports} - cores=${cores.length} - streams=${streams} - ` +
       'NUMA support enabled, MP allocation mode: native',
   ]
+  if (retry !== undefined)
+    lines.push(`TX retry num: ${retry.times}, delay between TX retries: ${retry.delay}us`)
   for (const core of cores) {
     lines.push(`Logical Core ${core.lcore} (socket 0) forwards packets on ${core.streams.length} streams:`)
     for (const { rxPort, rxQueue, txPort, txQueue } of core.streams) {
       const path = `RX P=${rxPort}/Q=${rxQueue} (socket 0) -> TX P=${txPort}/Q=${txQueue} (socket 0)`
-      lines.push(`  ${path} peer=${peerMac(txPort)}`)
+      lines.push(`  ${path} peer=${peer(txPort).toUpperCase()}`)
     }
   }
   return `${lines.join('\n')}\n\n`
@@ -67,9 +70,9 @@ function portLines(port: PortQueues): string[] {
 
 /** `show config rxtx`, and the second part of what `start` prints. */
 export function transferConfig(config: TransferConfig): string {
-  const { mode, burst, txpkts } = config
-  const lines = [`  ${mode} packet forwarding packets/burst=${burst}`]
-  if (mode === 'txonly') {
+  const { mode, burst, txpkts, retry = false } = config
+  const lines = [`  ${mode} packet forwarding${retry ? ' with retry' : ''} packets/burst=${burst}`]
+  if (mode === 'txonly' || mode === 'flowgen') {
     const length = txpkts.reduce((sum, segment) => sum + segment, 0)
     lines.push(`  packet len=${length} - nb packet segments=${txpkts.length}`)
   }
@@ -78,13 +81,17 @@ export function transferConfig(config: TransferConfig): string {
   return `${lines.join('\n')}\n`
 }
 
+/** What `start` prints of flowgen, between the two. */
+export const flowgenLines = (ports: readonly number[], flows: number): string =>
+  ports.map((id) => `  number of flows for port ${id}: ${flows}\n`).join('')
+
 /** `show config cores`. */
 export const coreList = (lcores: readonly number[]): string =>
   `List of forwarding lcores:  ${lcores.join('  ')}\n`
 
 /** `show config txpkts`. */
-export const txpktsConfig = (txpkts: readonly number[]): string =>
-  `Number of segments: ${txpkts.length}\nSegment sizes: ${txpkts.join(',')}\nSplit packet: off\n`
+export const txpktsConfig = (txpkts: readonly number[], split: string): string =>
+  `Number of segments: ${txpkts.length}\nSegment sizes: ${txpkts.join(',')}\nSplit packet: ${split}\n`
 
 /** What is printed before ports are configured when the last of an odd number of ports has no partner. */
 export const ODD_PORTS_WARNING =

@@ -1,6 +1,5 @@
 /** `show port stats`, and what `stop` prints. Every function gives the text with its newlines. */
 import type { PortStats } from '../../index.ts'
-import type { StreamPlan } from '../topology.ts'
 
 const HASHES = '#'.repeat(24)
 const left = (value: number, width: number): string => String(value).padEnd(width)
@@ -61,89 +60,3 @@ export function nicStats(id: number, stats: PortStats, rates: Rates, chosen: rea
 
 /** What comes before the ports' blocks when statistics are shown every few seconds: the screen is cleared. */
 export const STATS_PERIOD_HEADER = '\x1b[2J\x1b[1;1H\nPort statistics ===================================='
-
-/** What one stream moved since forwarding started. */
-export interface StreamCount {
-  readonly plan: StreamPlan
-  readonly rx: number
-  readonly tx: number
-  readonly dropped: number
-}
-
-/** What one port counted since forwarding started. `txDropped` is what its transmit queues did not take. */
-export interface ForwardCount {
-  readonly rxPackets: number
-  readonly rxMissed: number
-  readonly rxErrors: number
-  readonly rxNombuf: number
-  readonly txPackets: number
-  readonly txDropped: number
-}
-
-const received = ({ rxPackets, rxMissed }: ForwardCount): string =>
-  `  RX-packets: ${left(rxPackets, 14)} RX-dropped: ${left(rxMissed, 14)}RX-total: ${rxPackets + rxMissed}`
-
-const sent = ({ txPackets, txDropped }: ForwardCount): string =>
-  `  TX-packets: ${left(txPackets, 14)} TX-dropped: ${left(txDropped, 14)}TX-total: ${txPackets + txDropped}`
-
-const withoutBuffer = ({ rxNombuf }: ForwardCount): string => `  RX-nombufs: ${left(rxNombuf, 14)}`
-
-function portLines(count: ForwardCount): string[] {
-  const errors = count.rxErrors + count.rxNombuf > 0
-  return [
-    received(count),
-    ...(errors ? [`  RX-error: ${count.rxErrors}`, withoutBuffer(count)] : []),
-    sent(count),
-  ]
-}
-
-function totalLines(count: ForwardCount): string[] {
-  return [received(count), sent(count), ...(count.rxNombuf > 0 ? [withoutBuffer(count)] : [])]
-}
-
-function streamBlock(count: StreamCount): string[] {
-  const { plan, rx, tx, dropped } = count
-  const from = `RX Port=${right(plan.rxPort, 2)}/Queue=${right(plan.rxQueue, 2)}`
-  const to = `TX Port=${right(plan.txPort, 2)}/Queue=${right(plan.txQueue, 2)}`
-  return [
-    '',
-    `  ------- Forward Stats for ${from} -> ${to} -------`,
-    `  RX-packets: ${left(rx, 14)} TX-packets: ${left(tx, 14)} TX-dropped: ${left(dropped, 14)}`,
-  ]
-}
-
-function total(counts: readonly ForwardCount[]): ForwardCount {
-  const sum = (name: keyof ForwardCount): number => counts.reduce((all, count) => all + count[name], 0)
-  return {
-    rxPackets: sum('rxPackets'),
-    rxMissed: sum('rxMissed'),
-    rxErrors: sum('rxErrors'),
-    rxNombuf: sum('rxNombuf'),
-    txPackets: sum('txPackets'),
-    txDropped: sum('txDropped'),
-  }
-}
-
-/**
- * The statistics of a forwarding run: streams that moved something (only when there are more streams than ports), each
- * port by its id, and the sum.
- */
-export function forwardStats(
-  streams: readonly StreamCount[],
-  ports: ReadonlyMap<number, ForwardCount>,
-): string {
-  const lines: string[] = []
-  if (streams.length > ports.size) {
-    for (const stream of streams)
-      if (stream.rx + stream.tx + stream.dropped > 0) lines.push(...streamBlock(stream))
-  }
-  const dashes = '-'.repeat(22)
-  for (const [id, count] of ports) {
-    lines.push('', `  ${dashes} Forward statistics for port ${left(id, 2)} ${dashes}`)
-    lines.push(...portLines(count), `  ${'-'.repeat(76)}`)
-  }
-  const pluses = '+'.repeat(15)
-  lines.push('', `  ${pluses} Accumulated forward statistics for all ports${pluses}`)
-  lines.push(...totalLines(total([...ports.values()])), `  ${'+'.repeat(76)}`, '')
-  return lines.join('\n')
-}

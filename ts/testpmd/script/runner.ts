@@ -1,5 +1,6 @@
 /** The session's side of a script: starts the workers, hands queues over, and takes them back. */
 import { Worker } from 'node:worker_threads'
+import type { StreamStats } from '../../index.ts'
 import type { LcoreConfig } from '../corelist.ts'
 import { FatalError, messageOf } from '../output.ts'
 import type { CorePlan, StreamPlan } from '../topology.ts'
@@ -11,12 +12,8 @@ import {
   type WorkerStart,
 } from './protocol.ts'
 
-/** What one stream moved. */
-export interface Moved {
-  readonly rx: number
-  readonly tx: number
-  readonly dropped: number
-}
+/** What one stream moved; what only engines count is missing of a script's. */
+export type Moved = Pick<StreamStats, 'rx' | 'tx' | 'dropped'> & Partial<StreamStats>
 
 type Listener = (report: WorkerReport) => void
 

@@ -12,7 +12,7 @@ use super::csum;
 /// A packet whose segments were found to lie in its mempool. The links between them may be written by a script meanwhile: each segment is
 /// checked again when it is used.
 #[derive(Debug, Clone)]
-pub(crate) struct View<'a> {
+pub struct View<'a> {
     pool: &'a Mempool,
     segments: Segments<'a>,
     len: usize,
@@ -20,7 +20,8 @@ pub(crate) struct View<'a> {
 
 impl<'a> View<'a> {
     /// `None` when what the burst says does not fit the pool.
-    pub(crate) fn new(pool: &'a Mempool, packet: &Packet) -> Option<Self> {
+    #[must_use]
+    pub fn new(pool: &'a Mempool, packet: &Packet) -> Option<Self> {
         let segments = pool.segments(packet.addr, packet.len, packet.flags).ok()?;
         Some(Self {
             pool,
@@ -30,7 +31,9 @@ impl<'a> View<'a> {
     }
 
     /// Bytes of the packet.
-    pub(crate) fn len(&self) -> usize {
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "no packet is empty")]
+    pub fn len(&self) -> usize {
         self.len
     }
 
@@ -45,7 +48,7 @@ impl<'a> View<'a> {
     }
 
     /// Copies the bytes from `at` on; false, and some of them at most, when there are not so many.
-    pub(crate) fn read(&self, at: usize, out: &mut [u8]) -> bool {
+    pub fn read(&self, at: usize, out: &mut [u8]) -> bool {
         let to = out.as_mut_ptr();
         let all = self.each(at, out.len(), |ptr, done, n| {
             // SAFETY: `ptr` is inside a buffer for n bytes, `done + n` is at most the length of `out`.
@@ -57,14 +60,14 @@ impl<'a> View<'a> {
     }
 
     /// Copies the packet's first bytes, as many as there are and fit: how many.
-    pub(crate) fn head<'b>(&self, out: &'b mut [u8]) -> &'b [u8] {
+    pub fn head<'b>(&self, out: &'b mut [u8]) -> &'b [u8] {
         let n = out.len().min(self.len);
         let out = &mut out[..n];
         if self.read(0, out) { out } else { &[] }
     }
 
     /// Writes the bytes from `at` on; false, and nothing beyond the packet written, when it is too short.
-    pub(super) fn write(&self, at: usize, bytes: &[u8]) -> bool {
+    pub fn write(&self, at: usize, bytes: &[u8]) -> bool {
         let from = bytes.as_ptr();
         self.each(at, bytes.len(), |ptr, done, n| {
             // SAFETY: as in read.

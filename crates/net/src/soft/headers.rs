@@ -23,29 +23,32 @@ pub(super) const HEAD: usize = 256;
 
 /// The version of IP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ip {
+pub enum Ip {
+    /// RFC 791.
     V4,
+    /// RFC 8200.
     V6,
 }
 
 /// Where the headers of an IP packet are. What is said here lies inside the bytes that were looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Headers {
-    pub(super) ip: Ip,
+pub struct Headers {
+    /// Which version.
+    pub ip: Ip,
     /// Where the IP header begins.
-    pub(super) ip_at: usize,
+    pub ip_at: usize,
     /// What follows the IP header and its extensions.
-    pub(super) protocol: u8,
+    pub protocol: u8,
     /// Where that begins: may be the end of the bytes looked at.
-    pub(super) l4_at: usize,
+    pub l4_at: usize,
     /// Where the byte is that says `protocol`.
-    pub(super) protocol_at: usize,
+    pub protocol_at: usize,
     /// Where the IP packet ends, if its length fits the packet.
-    pub(super) end: Option<usize>,
+    pub end: Option<usize>,
     /// It is a piece of an IP packet.
-    pub(super) fragment: bool,
+    pub fragment: bool,
     /// A routing header with stops left: the last destination, which the pseudo header is made of, is not the IP header's.
-    pub(super) rerouted: bool,
+    pub rerouted: bool,
 }
 
 /// The number of two bytes in network order.
@@ -65,7 +68,8 @@ pub(super) fn vlan_tag(head: &[u8]) -> Option<u16> {
 }
 
 /// Finds the headers in a packet's first bytes; `len` is the length of all of it. `None` when it is not IP, or not right.
-pub(super) fn parse(head: &[u8], len: usize) -> Option<Headers> {
+#[must_use]
+pub fn parse(head: &[u8], len: usize) -> Option<Headers> {
     let mut at = ADDRESSES;
     for _ in 0..MAX_TAGS {
         let ether_type = be16(head, at)?;
