@@ -577,6 +577,8 @@ export interface QueueCounters {
   notifications: number
   /** Notifications that came from the peer. */
   notified: number
+  /** Pages whose translation had to be asked for. */
+  iotlbMisses: number
   /** Drops by name. */
   drops: Array<[string, number]>
   /** Packets by size and kind of address, in the order of `packetKinds`. */

@@ -70,6 +70,8 @@ export interface NetVirtioUserOptions extends DeviceOptions<'net_virtio_user'>, 
   readonly server?: boolean
   /** Descriptors of a ring, a power of two from 2 to 32768, packed any number from 1; default 256. */
   readonly queueSize?: number
+  /** True: `ACCESS_PLATFORM` where the back end has it, which then asks for translations of addresses; default false. */
+  readonly iommuPlatform?: boolean
   /** Accepted as in DPDK; vhost-user has no control queue. */
   readonly cq?: boolean
 }
@@ -93,6 +95,8 @@ export interface NetVhostOptions extends DeviceOptions<'net_vhost'>, LinkFeature
   readonly tso?: boolean
   /** True: checksums that the guest left out stay so, and the packet says it. Default false: software completes them. */
   readonly legacyOlFlags?: boolean
+  /** True: offer `ACCESS_PLATFORM`, for guests with an IOMMU; default false. */
+  readonly iommuSupport?: boolean
 }
 
 /** A tap or macvtap: an Ethernet device of the kernel's whose other end is the port. */

@@ -17,6 +17,8 @@ export interface QueueStats {
   readonly notifications: number
   /** Notifications that came from the peer. Who polls asks for none, and gets few: 0 from a peer that has no eventfd, such as a tap. */
   readonly notified: number
+  /** Pages of a guest behind an IOMMU whose translation had to be asked for: what waits for it stays in the ring. */
+  readonly iotlbMisses: number
   /** Packets dropped, by name. */
   readonly drops: Drops
   /**

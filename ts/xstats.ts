@@ -54,6 +54,7 @@ function driverQueue(
     ...errors,
     ...(byKind ? kindEntries(prefix, queue.kinds) : []),
     [`${prefix}_${notified}`, queue.notifications],
+    ...(driver === 'net_vhost' ? [[`${prefix}_iotlb_misses`, queue.iotlbMisses] as const] : []),
     ...dropsOf(direction).map((name): Entry => [
       `${prefix}_${name}_packets`,
       queue.drops[`${direction}_${name}`] ?? 0,

@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
-use vring_mem::guest::{GuestMemory, GuestRegion};
+use vring_mem::guest::{Access, GuestMemory, GuestRegion};
 use vring_mem::{Burst, Mempool};
 use vring_net::Counters;
 use vring_net::device::{DeviceRx, DeviceTx};
@@ -44,7 +44,7 @@ impl Guest {
 
     fn at(&self, offset: u64) -> NonNull<u8> {
         self.memory
-            .translate(GUEST + offset % (LEN - 8), 8)
+            .translate(GUEST + offset % (LEN - 8), 8, Access::WRITE)
             .expect("inside the region")
     }
 

@@ -9,7 +9,9 @@
 
 mod error;
 mod file;
+mod iotlb;
 mod log;
+mod misses;
 mod region;
 
 use std::ptr::{self, NonNull};
@@ -19,11 +21,24 @@ use crate::sigbus;
 
 pub use error::GuestMemoryError;
 pub use file::{MapError, SharedFile};
+pub use iotlb::{Iotlb, MAX_TRANSLATIONS, Updated};
 pub use log::{DirtyLog, LOG_PAGE, RingLog};
+pub use misses::Misses;
 pub use region::GuestRegion;
 
 /// The most regions that one [`GuestMemory`] holds: as many slots as QEMU and the rust-vmm family offer.
 pub const MAX_REGIONS: usize = 509;
+
+bitflags::bitflags! {
+    /// What a device does to bytes, or may do. An IOMMU can allow the one and forbid the other; without one everything is allowed.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Access: u8 {
+        /// It reads.
+        const READ = 1;
+        /// It writes.
+        const WRITE = 2;
+    }
+}
 
 /// Where the guest-physical addresses `start..end` are in this process. A plain value that a queue caches next to its ring
 /// while it holds the [`GuestMemory`] that it came from; it must not be used any longer than that.
@@ -67,8 +82,10 @@ impl RegionView {
 #[derive(Debug, Default)]
 pub struct GuestMemory {
     regions: Box<[Arc<GuestRegion>]>,
-    /// The regions again, side by side, for the search on the data path.
+    /// The regions again, side by side, for the search on the data path. Behind an IOMMU: what may be read, by I/O virtual address.
     views: Box<[RegionView]>,
+    /// Behind an IOMMU: what may be written, and where to ask for more.
+    iommu: Option<(Box<[RegionView]>, Arc<Misses>)>,
     log: Option<Arc<DirtyLog>>,
 }
 
@@ -98,6 +115,7 @@ impl GuestMemory {
         Ok(Self {
             regions: regions.into_boxed_slice(),
             views,
+            iommu: None,
             log: None,
         })
     }
@@ -108,8 +126,62 @@ impl GuestMemory {
         Self {
             regions: self.regions.clone(),
             views: self.views.clone(),
+            iommu: self.iommu.clone(),
             log,
         }
+    }
+
+    /// The same memory behind an IOMMU, see [`Iotlb::translated`]. All of the tables lies inside the regions.
+    fn with_tables(
+        &self,
+        reads: Box<[RegionView]>,
+        writes: Box<[RegionView]>,
+        misses: Arc<Misses>,
+    ) -> Self {
+        Self {
+            regions: self.regions.clone(),
+            views: reads,
+            iommu: Some((writes, misses)),
+            log: self.log.clone(),
+        }
+    }
+
+    /// Where to ask for translations; none without an IOMMU.
+    #[inline]
+    #[must_use]
+    pub fn misses(&self) -> Option<&Misses> {
+        self.iommu.as_ref().map(|(_, misses)| &**misses)
+    }
+
+    /// How many stretches of addresses can be read; without an IOMMU, how many regions there are.
+    #[must_use]
+    pub fn stretches(&self) -> usize {
+        self.views.len()
+    }
+
+    /// Asks for the translations of `len` bytes at `addr` that are missing. How many pages are asked for now that were not before.
+    #[cold]
+    pub fn want(&self, addr: u64, len: u64, access: Access) -> usize {
+        /// Of one buffer: what is longer is asked for as it is reached.
+        const MAX_PAGES: usize = 20;
+        let Some(misses) = self.misses() else {
+            return 0;
+        };
+        let (mut at, end) = (addr, addr.saturating_add(len.max(1)));
+        let mut asked = 0;
+        for _ in 0..MAX_PAGES {
+            if at >= end {
+                break;
+            }
+            at = match self.region_of(at, access) {
+                Some(view) => view.end,
+                None => {
+                    asked += usize::from(misses.want(at, access));
+                    (at | (LOG_PAGE - 1)).saturating_add(1)
+                }
+            };
+        }
+        asked
     }
 
     /// Where the device half marks what it writes, while the front end asks for that.
@@ -124,12 +196,18 @@ impl GuestMemory {
     #[cold]
     pub fn mark_written(&self, at: *const u8, len: usize) {
         let Some(log) = self.log() else { return };
-        for region in &self.regions {
-            let offset = (at as u64).wrapping_sub(region.host().as_ptr() as u64);
-            if offset < region.size {
-                log.mark(region.guest_addr + offset, len as u64);
-            }
+        if let Some(guest_addr) = self.guest_address_of(at) {
+            log.mark(guest_addr, len as u64);
         }
+    }
+
+    /// The guest-physical address of an address of this process, if that is in a region.
+    #[must_use]
+    pub fn guest_address_of(&self, at: *const u8) -> Option<u64> {
+        self.regions.iter().find_map(|region| {
+            let offset = (at as u64).wrapping_sub(region.host().as_ptr() as u64);
+            (offset < region.size).then(|| region.guest_addr + offset)
+        })
     }
 
     /// The guest-physical address of a front-end address, if that is in a region.
@@ -183,34 +261,43 @@ impl GuestMemory {
         &self.regions
     }
 
-    /// The region that holds the guest-physical address `gpa`. A range that crosses into an adjacent region is walked with
-    /// this, piece by piece.
+    /// The region that holds the guest-physical address `gpa`; behind an IOMMU, a stretch around the I/O virtual address `gpa` to which the
+    /// device has that access. A range that crosses into an adjacent one is walked with this, piece by piece.
     #[inline]
     #[must_use]
-    pub fn region_of(&self, gpa: u64) -> Option<RegionView> {
-        let behind = self.views.partition_point(|view| view.start <= gpa);
-        let view = self.views.get(behind.checked_sub(1)?)?;
+    pub fn region_of(&self, gpa: u64, access: Access) -> Option<RegionView> {
+        let views = match &self.iommu {
+            Some((writes, _)) if access.contains(Access::WRITE) => writes,
+            _ => &self.views,
+        };
+        let behind = views.partition_point(|view| view.start <= gpa);
+        let view = views.get(behind.checked_sub(1)?)?;
         (gpa < view.end).then_some(*view)
     }
 
-    /// Address in this process of `len` bytes at the guest-physical address `gpa`. `None` unless all of them are in one
-    /// region; with `len` 0 the address itself must still be inside one.
+    /// Address in this process of `len` bytes at the guest-physical address `gpa`, see [`GuestMemory::region_of`]. `None` unless all of them
+    /// are in one region; with `len` 0 the address itself must still be inside one.
     #[inline]
     #[must_use]
-    pub fn translate(&self, gpa: u64, len: u64) -> Option<NonNull<u8>> {
-        self.region_of(gpa)?.translate(gpa, len)
+    pub fn translate(&self, gpa: u64, len: u64, access: Access) -> Option<NonNull<u8>> {
+        self.region_of(gpa, access)?.translate(gpa, len)
     }
 
     /// As [`GuestMemory::translate`], for an address of the front end's own address space (rings are given so).
     #[must_use]
     pub fn translate_user(&self, uva: u64, len: u64) -> Option<NonNull<u8>> {
+        self.user_view(uva)?.translate(uva, len)
+    }
+
+    /// The region that holds an address of the front end's own address space, in terms of that.
+    fn user_view(&self, uva: u64) -> Option<RegionView> {
         self.regions.iter().find_map(|region| {
-            RegionView {
+            let end = region.user_addr + region.size;
+            (region.user_addr <= uva && uva < end).then(|| RegionView {
                 start: region.user_addr,
-                end: region.user_addr + region.size,
+                end,
                 host: region.host().as_ptr(),
-            }
-            .translate(uva, len)
+            })
         })
     }
 

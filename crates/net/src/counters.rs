@@ -85,6 +85,8 @@ pub struct Counters {
     nombuf: AtomicU64,
     /// Notifications sent to the peer.
     notifications: AtomicU64,
+    /// Pages of I/O virtual addresses whose translation had to be asked for. What waits for it stays in the ring.
+    iotlb_misses: AtomicU64,
     drops: [AtomicU64; DropReason::ALL.len()],
 }
 
@@ -120,6 +122,18 @@ impl Counters {
     #[cold]
     pub fn no_buffer(&self) {
         add(&self.nombuf, 1);
+    }
+
+    /// Counts pages whose translation is asked for.
+    #[cold]
+    pub fn iotlb_missed(&self, n: u64) {
+        add(&self.iotlb_misses, n);
+    }
+
+    /// Pages whose translation had to be asked for.
+    #[must_use]
+    pub fn iotlb_misses(&self) -> u64 {
+        self.iotlb_misses.load(Ordering::Relaxed)
     }
 
     /// Packets moved.

@@ -203,6 +203,8 @@ pub struct QueueCounters {
     pub notifications: f64,
     /// Notifications that came from the peer.
     pub notified: f64,
+    /// Pages whose translation had to be asked for.
+    pub iotlb_misses: f64,
     /// Drops by name.
     pub drops: Vec<(String, f64)>,
     /// Packets by size and kind of address, in the order of `packetKinds`.
@@ -399,6 +401,7 @@ impl QueueHandle {
             nombuf: stats.nombuf as f64,
             notifications: stats.notifications as f64,
             notified: stats.notified as f64,
+            iotlb_misses: stats.iotlb_misses as f64,
             drops,
             kinds: stats.kinds.map(|n| n as f64).to_vec(),
         }

@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
-use vring_mem::guest::{GuestMemory, GuestRegion};
+use vring_mem::guest::{Access, GuestMemory, GuestRegion};
 
 /// See the module. Guest-physical addresses and front-end addresses are the same numbers.
 #[derive(Debug)]
@@ -64,7 +64,9 @@ impl Ram {
     /// When they are not inside one region.
     #[must_use]
     pub fn theirs(&self, addr: u64, len: u64) -> NonNull<u8> {
-        self.theirs.translate(addr, len).expect("inside the memory")
+        self.theirs
+            .translate(addr, len, Access::WRITE)
+            .expect("inside the memory")
     }
 
     /// Where the guest has `len` bytes of a guest address.
@@ -73,7 +75,9 @@ impl Ram {
     /// When they are not inside one region.
     #[must_use]
     pub fn ours(&self, addr: u64, len: u64) -> NonNull<u8> {
-        self.ours.translate(addr, len).expect("inside the memory")
+        self.ours
+            .translate(addr, len, Access::WRITE)
+            .expect("inside the memory")
     }
 
     /// Writes bytes as the guest.

@@ -223,6 +223,25 @@ fn not_mergeable() {
     pair("plain", ",mrg_rxbuf=0", "", 256, true).check(3_000, &[60, 1514, 2048]);
 }
 
+/// Behind an IOMMU the device asks for what it does not know, and loses nothing while it waits.
+#[test]
+fn behind_an_iommu() {
+    for packed in ["", ",packed_vq=1"] {
+        let virtio = format!(",iommu_platform=1{packed}");
+        let pair = pair("iommu", ",iommu-support=1", &virtio, 64, true);
+        let (sends, receives) = (
+            pair.vhost.tx_queues()[0].clone(),
+            pair.vhost.rx_queues()[0].clone(),
+        );
+        pair.check(3000, &[60, 1514, 9000]);
+        let asked = sends.stats().iotlb_misses + receives.stats().iotlb_misses;
+        assert!((1..100).contains(&asked), "{asked} pages of one region");
+    }
+    // Who does not offer it gets addresses as they are, and is not asked.
+    pair("iommu_no", "", ",iommu_platform=1", 64, true).check(500, &[60]);
+    pair("iommu_off", ",iommu-support=1", "", 64, true).check(500, &[60]);
+}
+
 /// Every size of ring, with indexes that go round their 16 bits.
 #[test]
 fn every_size() {

@@ -1,5 +1,7 @@
 //! What a peer can do wrong in a ring. Each poisons the queue it happened on, and nothing else.
 
+use vring_mem::guest::{Access, GuestMemory};
+
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RingFault {
@@ -77,6 +79,18 @@ pub enum RingFault {
         /// Bytes.
         len: u32,
     },
+    /// An I/O virtual address whose translation is not known yet. Nobody broke a rule: the chain stays where it is until it is known.
+    #[error(
+        "expected a translation of {len} bytes at I/O virtual address {addr:#x}, which is not known yet"
+    )]
+    Miss {
+        /// The address.
+        addr: u64,
+        /// Bytes, or fewer than are missing.
+        len: u32,
+        /// What for.
+        access: Access,
+    },
     /// A buffer to be written where one to be read belongs, or the other way round.
     #[error("expected descriptors that the device {expected}, got the opposite")]
     Direction {
@@ -103,6 +117,20 @@ pub enum RingFault {
 }
 
 impl RingFault {
+    /// Why bytes of a chain are not to be had in this memory. Behind an IOMMU they may only have to be asked for.
+    #[cold]
+    #[must_use]
+    pub fn no_memory(memory: &GuestMemory, addr: u64, len: u32, access: Access) -> Self {
+        // What goes beyond the address space nobody can translate.
+        let possible = addr.checked_add(u64::from(len).max(1)).is_some();
+        match memory.misses() {
+            Some(misses) if possible && !misses.is_refused(addr, access) => {
+                Self::Miss { addr, len, access }
+            }
+            _ => Self::Address { addr, len },
+        }
+    }
+
     /// The stable code of this fault.
     #[must_use]
     pub fn code(&self) -> &'static str {

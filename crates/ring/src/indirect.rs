@@ -1,6 +1,6 @@
 //! Indirect tables that a driver wrote, as far as they are alike in both formats (2.7.5.3, 2.8.7).
 
-use vring_mem::guest::GuestMemory;
+use vring_mem::guest::{Access, GuestMemory};
 
 use crate::{Desc, DescFlags, RingFault, RingFeatures};
 
@@ -27,11 +27,12 @@ pub(crate) fn table_desc(
     load: impl FnOnce(*mut u64) -> Desc,
 ) -> Result<Desc, RingFault> {
     let addr = table.addr.wrapping_add(16 * u64::from(index));
-    let bad = RingFault::Address { addr, len: 16 };
     let at = memory
-        .translate(addr, 16)
-        .filter(|at| at.cast::<u64>().is_aligned())
-        .ok_or(bad)?;
+        .translate(addr, 16, Access::READ)
+        .ok_or_else(|| RingFault::no_memory(memory, addr, 16, Access::READ))?;
+    if !at.cast::<u64>().is_aligned() {
+        return Err(RingFault::Address { addr, len: 16 });
+    }
     let desc = load(at.as_ptr().cast());
     if desc.flags.contains(DescFlags::INDIRECT) {
         return Err(RingFault::Indirect { len: desc.len });

@@ -115,6 +115,13 @@ pub trait DriverRing: Send {
     fn publish(&mut self);
     /// Whether the device wants to be told of what was published since the last call.
     fn needs_kick(&mut self) -> bool;
+    /// Where the next chain goes, as a notification says it that carries data (`VIRTIO_F_NOTIFICATION_DATA`, 2.9): split, the available index;
+    /// packed, the slot, with the wrap counter in bit 15.
+    fn next_avail(&self) -> u16;
+    /// The whole notification of queue `queue` for a transport that carries data in it (4.1.5.2), after `publish`. An eventfd carries none.
+    fn notification(&self, queue: u16) -> u32 {
+        u32::from(queue) | u32::from(self.next_avail()) << 16
+    }
     /// Chains that can be popped, looking at the device's index again only if there are fewer than `wanted`.
     ///
     /// # Errors

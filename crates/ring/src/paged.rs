@@ -148,6 +148,11 @@ impl<R: DriverRing> DriverRing for Paged<R> {
     }
 
     #[inline(always)]
+    fn next_avail(&self) -> u16 {
+        self.ring.next_avail()
+    }
+
+    #[inline(always)]
     fn used_ready(&mut self, wanted: usize) -> Result<usize, RingFault> {
         self.ring.used_ready(wanted)
     }

@@ -2,8 +2,10 @@
 //! [`BackendHandler`] what to do.
 
 mod channel;
+mod check;
 mod config;
 mod inflight;
+mod iommu;
 mod log;
 mod memory;
 mod notifier;
@@ -24,7 +26,7 @@ pub use notifier::Notifier;
 pub use server::BackendServer;
 
 use crate::error::VhostError;
-use crate::message::{F_LOG_ALL, F_PROTOCOL_FEATURES, MAX_VRINGS, ProtocolFeatures};
+use crate::message::{F_LOG_ALL, F_PROTOCOL_FEATURES, MAX_VRINGS, ProtocolFeatures, Request};
 use crate::wire::{self, Wait};
 use session::Session;
 
@@ -139,6 +141,10 @@ pub trait BackendHandler: Send {
     /// Packets of a running ring may pass from now on, or may not.
     fn set_enabled(&mut self, index: u16, on: bool);
 
+    /// All running rings go on with this memory: the same, with other translations (`VIRTIO_F_ACCESS_PLATFORM`). Must not return before the data
+    /// path has let go of the one before.
+    fn set_memory(&mut self, _memory: &Arc<GuestMemory>) {}
+
     /// The driver wrote the device status (virtio 1.x, 2.1). All rings are stopped before status 0 is told.
     fn status(&mut self, _status: u8) {}
 
@@ -240,15 +246,22 @@ fn step(
     stop: BorrowedFd<'_>,
 ) -> Result<(), VhostError> {
     session.wait(socket, stop)?;
-    session.serve_channel()?;
+    session.serve_channel();
     if !wire::is_readable(socket) {
         return Ok(());
     }
     let message = wire::receive(socket, Wait::forever(Some(stop)), MESSAGE_TIMEOUT)?;
-    let Some(answer) = session.handle(message)? else {
-        return Ok(());
-    };
-    let wait = Wait::at_most(MESSAGE_TIMEOUT, "reading our answer", Some(stop));
-    let fds: Vec<_> = answer.fds.iter().map(AsFd::as_fd).collect();
-    wire::send(socket, &answer.header, &answer.payload, &fds, &wait)
+    // Translations that come one after the other are taken in together, before whatever else there is.
+    if message.header.request != Request::IOTLB_MSG as u32 {
+        session.iotlb_catch_up();
+    }
+    if let Some(answer) = session.handle(message)? {
+        let wait = Wait::at_most(MESSAGE_TIMEOUT, "reading our answer", Some(stop));
+        let fds: Vec<_> = answer.fds.iter().map(AsFd::as_fd).collect();
+        wire::send(socket, &answer.header, &answer.payload, &fds, &wait)?;
+    }
+    if !wire::is_readable(socket) {
+        session.iotlb_catch_up();
+    }
+    Ok(())
 }

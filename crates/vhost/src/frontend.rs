@@ -3,10 +3,12 @@
 mod channel;
 mod device;
 mod inflight;
+mod iommu;
 mod memory;
 
-pub use channel::{BackendRequest, BackendRequests};
+pub use channel::{BackendRequest, BackendRequests, IotlbMiss};
 pub use inflight::Inflight;
+pub use iommu::{ACCESS_READ, ACCESS_WRITE};
 pub use memory::FrontendRegion;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

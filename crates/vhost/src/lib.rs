@@ -22,7 +22,8 @@ mod wire;
 pub use backend::{Backend, BackendConfig, BackendHandler, BackendServer, Notifier, VringConfig};
 pub use error::VhostError;
 pub use frontend::{
-    BackendRequest, BackendRequests, Frontend, FrontendRegion, Inflight, VringAddresses,
+    ACCESS_READ, ACCESS_WRITE, BackendRequest, BackendRequests, Frontend, FrontendRegion, Inflight,
+    IotlbMiss, VringAddresses,
 };
 pub use kernel::{Kernel, KernelError, KernelRegion, Workers};
 pub use message::{ProtocolFeatures, Request};

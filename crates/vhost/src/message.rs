@@ -162,6 +162,8 @@ requests! {
     NET_SET_MTU = 20,
     /// Passes the socket for requests of the back end.
     SET_BACKEND_REQ_FD = 21,
+    /// Tells a translation of the IOMMU's, or takes some back.
+    IOTLB_MSG = 22,
     /// Reads the device configuration space.
     GET_CONFIG = 24,
     /// Writes the device configuration space.
@@ -224,6 +226,8 @@ impl Request {
 
 /// Requests of the back end on its own channel (`VHOST_USER_BACKEND_*`), by their numbers.
 pub mod backend {
+    /// A translation of the IOMMU's is missing.
+    pub const IOTLB_MSG: u32 = 1;
     /// The device configuration space changed.
     pub const CONFIG_CHANGE_MSG: u32 = 2;
 }
@@ -328,6 +332,36 @@ pub struct InflightArea {
     pub queue_size: u16,
     /// Unused.
     pub padding: u32,
+}
+
+/// Kinds of [`IotlbMessage`] (`VHOST_IOTLB_*`).
+pub mod iotlb {
+    /// The back end asks for a translation.
+    pub const MISS: u8 = 1;
+    /// The front end tells one.
+    pub const UPDATE: u8 = 2;
+    /// The front end takes back all that it told of a range.
+    pub const INVALIDATE: u8 = 3;
+    /// The back end tells of an access that was not allowed.
+    pub const ACCESS_FAIL: u8 = 4;
+}
+
+/// Payload of both `IOTLB_MSG` (`struct vhost_iotlb_msg`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct IotlbMessage {
+    /// First I/O virtual address.
+    pub iova: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Where they are in the front end.
+    pub user_addr: u64,
+    /// Bit 0: the device may read; bit 1: it may write.
+    pub access: u8,
+    /// Which of [`iotlb`].
+    pub kind: u8,
+    /// Unused.
+    pub padding: [u8; 6],
 }
 
 /// What the payload of `GET_CONFIG` and `SET_CONFIG` begins with; `size` bytes follow.

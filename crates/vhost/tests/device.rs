@@ -152,7 +152,7 @@ fn changes_of_the_configuration_are_told() {
     let wait = |requests: &vring_vhost::BackendRequests| {
         poll(&mut [PollFd::new(requests, PollFlags::IN)], None).unwrap();
     };
-    let mut requests = front.open_backend_channel().unwrap();
+    let requests = front.open_backend_channel().unwrap();
     for _ in 0..200 {
         assert_eq!(requests.take().unwrap(), None);
         served.notifier.config_changed();
@@ -162,7 +162,7 @@ fn changes_of_the_configuration_are_told() {
             Some(BackendRequest::ConfigChanged)
         );
     }
-    let mut again = front.open_backend_channel().unwrap();
+    let again = front.open_backend_channel().unwrap();
     assert!(
         requests.take().unwrap_err().is_disconnect(),
         "the old one is closed"

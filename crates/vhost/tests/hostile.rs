@@ -157,7 +157,7 @@ fn wrong_headers_end_the_connection() {
 /// Requests that nobody offered: refused where an acknowledgement was asked for, else the end.
 #[test]
 fn unknown_requests() {
-    for number in [0, 22, 23, 26, 27, 28, 33, 41, 42, 43, 255, u32::MAX] {
+    for number in [0, 23, 26, 27, 28, 33, 41, 42, 43, 255, u32::MAX] {
         let (served, mut socket) = connected();
         request(&socket, number, NEED_REPLY, &[1; 100], &[event().as_fd()]);
         assert_eq!(answer(&mut socket).1, 1u64.as_bytes());

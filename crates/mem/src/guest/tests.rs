@@ -5,6 +5,8 @@ use super::*;
 use proptest::prelude::*;
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
+mod iotlb;
+
 const PAGE: u64 = 4096;
 
 fn memfd(len: u64) -> OwnedFd {
@@ -113,8 +115,8 @@ fn removes_exactly_one() {
         "ERR_VRING_MEMORY_UNKNOWN"
     );
     let rest = memory.without_region(0x1000, 0x10_0000, PAGE).unwrap();
-    assert!(rest.translate(0x1000, 1).is_none());
-    assert!(rest.translate(0x8000, 1).is_some());
+    assert!(rest.translate(0x1000, 1, Access::READ).is_none());
+    assert!(rest.translate(0x8000, 1, Access::READ).is_some());
     assert_eq!(rest.regions().len(), 1);
 }
 
@@ -126,25 +128,29 @@ fn adjacent_regions_are_walked() {
         region(0x1000, 0x10_0000, PAGE),
     ])
     .unwrap();
-    assert!(memory.translate(0x1ff0, 0x20).is_none());
-    let first = memory.region_of(0x1ff0).unwrap();
+    assert!(memory.translate(0x1ff0, 0x20, Access::READ).is_none());
+    let first = memory.region_of(0x1ff0, Access::READ).unwrap();
     assert_eq!((first.start, first.end), (0x1000, 0x2000));
-    let second = memory.region_of(first.end).unwrap();
+    let second = memory.region_of(first.end, Access::READ).unwrap();
     assert_eq!((second.start, second.end), (0x2000, 0x3000));
-    assert!(memory.region_of(0x3000).is_none());
-    assert!(memory.region_of(0xfff).is_none());
+    assert!(memory.region_of(0x3000, Access::READ).is_none());
+    assert!(memory.region_of(0xfff, Access::READ).is_none());
 }
 
 /// Length 0 does not make an address valid, and the end of a region is outside of it.
 #[test]
 fn zero_length_needs_a_valid_address() {
     let memory = GuestMemory::new(vec![region(0x1000, 0x10_0000, PAGE)]).unwrap();
-    assert!(memory.translate(0x1000, 0).is_some());
-    assert!(memory.translate(0x2000, 0).is_none());
-    assert!(memory.translate(0, 0).is_none());
+    assert!(memory.translate(0x1000, 0, Access::READ).is_some());
+    assert!(memory.translate(0x2000, 0, Access::READ).is_none());
+    assert!(memory.translate(0, 0, Access::READ).is_none());
     assert!(memory.translate_user(0x10_0fff, 1).is_some());
     assert!(memory.translate_user(0x10_1000, 0).is_none());
-    assert!(GuestMemory::default().translate(0, 0).is_none());
+    assert!(
+        GuestMemory::default()
+            .translate(0, 0, Access::READ)
+            .is_none()
+    );
     assert!(RegionView::EMPTY.translate(0, 0).is_none());
 }
 
@@ -156,7 +162,7 @@ fn truncated_memory_poisons_the_region_only() {
     let lost = Arc::new(GuestRegion::map(0x1000, 0x1000, 4 * PAGE, 0, fd).unwrap());
     let kept = region(0x10_0000, 0x10_0000, PAGE);
     let memory = GuestMemory::new(vec![lost.clone(), kept.clone()]).unwrap();
-    let at = memory.translate(0x2000, 8).unwrap().as_ptr();
+    let at = memory.translate(0x2000, 8, Access::READ).unwrap().as_ptr();
     // SAFETY: eight bytes inside the region, accessed volatile; the page behind them may be gone, which is the test.
     unsafe {
         at.write_volatile(7);
@@ -216,7 +222,7 @@ proptest! {
             r.guest_addr <= gpa && gpa < r.guest_addr + r.size && gpa + len <= r.guest_addr + r.size
         });
         let address = expected.map(|r| r.host().as_ptr() as u64 + (gpa - r.guest_addr));
-        prop_assert_eq!(memory.translate(gpa, len).map(|p| p.as_ptr() as u64), address);
+        prop_assert_eq!(memory.translate(gpa, len, Access::READ).map(|p| p.as_ptr() as u64), address);
         let user = expected.map(|r| gpa - r.guest_addr + r.user_addr);
         if let Some(user) = user {
             prop_assert_eq!(memory.translate_user(user, len).map(|p| p.as_ptr() as u64), address);

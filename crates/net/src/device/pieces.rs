@@ -3,7 +3,7 @@
 use std::ptr::NonNull;
 
 use vring_mem::copy::copy;
-use vring_mem::guest::GuestMemory;
+use vring_mem::guest::{Access, GuestMemory};
 use vring_ring::{Desc, DescFlags, DeviceRing, Head, RingFault};
 
 /// Most bytes of one chain: more than any packet. What a peer claims beyond is not looked at.
@@ -52,13 +52,14 @@ impl Pieces {
                     expected: if write { "writes" } else { "reads" },
                 });
             }
-            self.add(desc, memory)
+            let access = if write { Access::WRITE } else { Access::READ };
+            self.add(desc, memory, access)
         })?;
         Ok(self.total - before)
     }
 
     /// A descriptor may reach over the border of adjacent regions.
-    fn add(&mut self, desc: Desc, memory: &GuestMemory) -> Result<(), RingFault> {
+    fn add(&mut self, desc: Desc, memory: &GuestMemory, access: Access) -> Result<(), RingFault> {
         let bad = RingFault::Address {
             addr: desc.addr,
             len: desc.len,
@@ -74,9 +75,14 @@ impl Pieces {
                     max: MAX_PIECES as u32,
                 });
             }
-            let view = memory.region_of(addr).ok_or(bad)?;
+            #[expect(clippy::cast_possible_truncation, reason = "at most MAX_BYTES")]
+            let missing = || match RingFault::no_memory(memory, addr, left as u32, access) {
+                RingFault::Address { .. } => bad,
+                miss => miss,
+            };
+            let view = memory.region_of(addr, access).ok_or_else(missing)?;
             let here = left.min(view.end - addr);
-            let ptr = view.translate(addr, here).ok_or(bad)?;
+            let ptr = view.translate(addr, here).ok_or_else(missing)?;
             #[expect(clippy::cast_possible_truncation, reason = "at most MAX_BYTES")]
             self.list.push((ptr, here as usize));
             self.total += here;

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use vring_mem::burst::{Packet, flags};
 use vring_mem::copy::{copy, prefetch_read};
-use vring_mem::guest::{GuestMemory, RegionView, RingLog};
+use vring_mem::guest::{Access, GuestMemory, RegionView, RingLog};
 use vring_mem::mempool::{MAX_SEGS, NO_SEG, Segment};
 use vring_mem::{Burst, Mempool};
 use vring_ring::{DescFlags, DeviceRing, Head, RingFault};
 
 use super::dirty::{mark_event, mark_ring};
 use super::pieces::Pieces;
-use super::{LOOK_AHEAD, or_gone, translate};
+use super::{LOOK_AHEAD, ask, or_gone, translate};
 use crate::header::{self, HeaderLayout};
 use crate::offload::{self, Header};
 use crate::{Counters, DropReason, ETH_HEADER, Tally};
@@ -86,6 +86,11 @@ impl<R: DeviceRing, const OFF: bool> DeviceRx<R, OFF> {
         self
     }
 
+    /// Goes on in other memory, or in the same with other translations. Only between bursts.
+    pub fn set_memory(&mut self, memory: &Arc<GuestMemory>) {
+        (self.memory, self.view) = (memory.clone(), RegionView::EMPTY);
+    }
+
     /// Appends received packets to the burst.
     ///
     /// # Errors
@@ -124,7 +129,10 @@ impl<R: DeviceRing, const OFF: bool> DeviceRx<R, OFF> {
                 Ok(false) => break,
                 // What came before the fault is received now; the fault is met again at the front next time.
                 Err(_) if tally.packets > 0 => break,
-                Err(fault) => return Err(fault),
+                Err(fault) => {
+                    ask(fault, &mut self.ring, &self.memory, counters)?;
+                    break;
+                }
             }
         }
         self.ring.publish();
@@ -242,7 +250,7 @@ impl<R: DeviceRing, const OFF: bool> DeviceRx<R, OFF> {
             // One comparison for both ends: what is shorter than headers wraps to a number that is too large.
             if !special
                 && len.wrapping_sub(ETH_HEADER) <= longest
-                && let Some(ptr) = translate(&mut view, memory, desc.addr, desc.len)
+                && let Some(ptr) = translate(&mut view, memory, desc.addr, desc.len, Access::READ)
             {
                 data = ptr.wrapping_add(header as usize).cast_const();
                 prefetch_read(data);

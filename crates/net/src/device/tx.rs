@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use vring_mem::burst::{Packet, flags};
 use vring_mem::copy::{copy, prefetch_read, prefetch_write};
-use vring_mem::guest::{GuestMemory, RegionView, RingLog};
+use vring_mem::guest::{Access, GuestMemory, RegionView, RingLog};
 use vring_mem::{Burst, Mempool};
 use vring_ring::{DescFlags, DeviceRing, Head, RingFault};
 
 use super::dirty::{mark_event, mark_ring};
 use super::pieces::Pieces;
-use super::{LOOK_AHEAD, or_gone, translate};
+use super::{LOOK_AHEAD, ask, or_gone, translate};
 use crate::header::{self, HeaderLayout};
 use crate::offload;
 use crate::{Counters, DropReason, ETH_HEADER, MAX_HEADER, Tally};
@@ -72,6 +72,11 @@ impl<R: DeviceRing, const OFF: bool> DeviceTx<R, OFF> {
         if OFF { self.layout.to_driver.takes } else { 0 }
     }
 
+    /// Goes on in other memory, or in the same with other translations. Only between bursts.
+    pub fn set_memory(&mut self, memory: &Arc<GuestMemory>) {
+        (self.memory, self.view) = (memory.clone(), RegionView::EMPTY);
+    }
+
     /// Takes packets from the front of the burst as far as the driver has posted room.
     ///
     /// # Errors
@@ -93,8 +98,11 @@ impl<R: DeviceRing, const OFF: bool> DeviceTx<R, OFF> {
             }
         }
         // What came before a fault is sent now; the fault is met again at the front next time.
-        if taken == 0 {
-            result.map_err(|fault| or_gone(&self.memory, fault))?;
+        if taken == 0
+            && let Err(fault) = result
+        {
+            ask(fault, &mut self.ring, &self.memory, counters)
+                .map_err(|fault| or_gone(&self.memory, fault))?;
         }
         tally.notify = self.ring.needs_call();
         Ok(tally)
@@ -179,7 +187,8 @@ impl<R: DeviceRing, const OFF: bool> DeviceTx<R, OFF> {
                 clippy::cast_possible_truncation,
                 reason = "at most the descriptor's length"
             )]
-            let Some(start) = translate(&mut view, memory, desc.addr, wanted as u32) else {
+            let Some(start) = translate(&mut view, memory, desc.addr, wanted as u32, Access::WRITE)
+            else {
                 return false;
             };
             prefetch_read(start);

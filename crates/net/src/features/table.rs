@@ -7,6 +7,8 @@ use super::Features;
 pub enum Support {
     /// The driver's half and the device's.
     Both,
+    /// The driver's half.
+    Driver,
     /// The device's half.
     Device,
     /// It is known by name, and never acknowledged.
@@ -17,6 +19,7 @@ impl Support {
     fn text(self) -> &'static str {
         match self {
             Self::Both => "driver, device",
+            Self::Driver => "driver",
             Self::Device => "device",
             Self::Named => "",
         }
@@ -57,7 +60,7 @@ const fn entry(
 
 /// All features that have a name, in the order of their bits.
 pub const TABLE: &[Entry] = {
-    use Support::{Both, Device, Named};
+    use Support::{Both, Device, Driver, Named};
     &[
         entry(Features::CSUM, NONE, Both, "software"),
         entry(Features::GUEST_CSUM, NONE, Both, "software"),
@@ -88,11 +91,11 @@ pub const TABLE: &[Entry] = {
         entry(Features::EVENT_IDX, NONE, Both, ""),
         entry(Features::PROTOCOL_FEATURES, NONE, Both, ""),
         entry(Features::VERSION_1, NONE, Both, ""),
-        entry(Features::ACCESS_PLATFORM, NONE, Named, ""),
+        entry(Features::ACCESS_PLATFORM, NONE, Both, ""),
         entry(Features::RING_PACKED, NONE, Both, ""),
         entry(Features::IN_ORDER, NONE, Both, ""),
-        entry(Features::ORDER_PLATFORM, NONE, Named, ""),
-        entry(Features::NOTIFICATION_DATA, NONE, Named, ""),
+        entry(Features::ORDER_PLATFORM, NONE, Driver, ""),
+        entry(Features::NOTIFICATION_DATA, NONE, Driver, ""),
         entry(Features::RING_RESET, NONE, Named, ""),
         entry(Features::NOTF_COAL, CTRL, Named, ""),
         entry(Features::GUEST_USO4, Features::GUEST_CSUM, Both, "software"),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vring_mem::guest::{GuestMemory, GuestRegion};
+use vring_mem::guest::{Access, GuestMemory, GuestRegion};
 use vring_mem::{Mempool, Pages, Region};
 use vring_net::device::{DeviceRx, DeviceTx};
 use vring_net::driver::{DriverMemory, DriverRx, DriverTx};
@@ -56,7 +56,11 @@ impl Link {
             in_order: false,
         };
         let driver = SplitDriver::new(&self.region, 0, RING, self.size, &self.ring, features);
-        let at = |part: usize| self.memory.translate(RING + part as u64, 1).unwrap();
+        let at = |part: usize| {
+            self.memory
+                .translate(RING + part as u64, 1, Access::WRITE)
+                .unwrap()
+        };
         let (desc, avail, used) = (at(self.ring.desc), at(self.ring.avail), at(self.ring.used));
         // SAFETY: the layout lies inside the region, whose map the device half holds.
         let device = unsafe { SplitDevice::new(desc, avail, used, self.size, features) };

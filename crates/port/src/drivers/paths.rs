@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use vring_mem::guest::GuestMemory;
 use vring_mem::{Burst, Mempool};
 use vring_net::device::{DeviceRx, DeviceTx};
 use vring_net::driver::{DriverMemory, DriverRx, DriverTx};
@@ -262,6 +263,10 @@ impl<R: DeviceRing + Named, const OFF: bool> Path for DeviceRx<R, OFF> {
         DeviceRx::base(self)
     }
 
+    fn set_memory(&mut self, memory: &Arc<GuestMemory>) {
+        DeviceRx::set_memory(self, memory);
+    }
+
     fn mode(&self) -> Mode {
         mode::<R>(self.is_mergeable())
     }
@@ -298,6 +303,10 @@ impl<R: DeviceRing + Named, const OFF: bool> RxPath for DeviceRx<R, OFF> {
 impl<R: DeviceRing + Named, const OFF: bool> Path for DeviceTx<R, OFF> {
     fn base(&self) -> u32 {
         DeviceTx::base(self)
+    }
+
+    fn set_memory(&mut self, memory: &Arc<GuestMemory>) {
+        DeviceTx::set_memory(self, memory);
     }
 
     fn mode(&self) -> Mode {

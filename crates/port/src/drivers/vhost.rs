@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use vring_mem::guest::GuestMemory;
 use vring_net::{Features, HeaderLayout, rarp_request};
 use vring_vhost::{
     BackendConfig, BackendHandler, BackendServer, ProtocolFeatures, SocketRole, VhostError,
@@ -28,9 +29,9 @@ const OFFERED: Features = Features::VERSION_1
     .union(Features::MTU)
     .union(Features::GUEST_ANNOUNCE);
 
-/// The VMM has the configuration space of a net device, and this port has nothing to ask it.
-const OFFERED_PROTOCOL: ProtocolFeatures = ProtocolFeatures::IMPLEMENTED
-    .difference(ProtocolFeatures::CONFIG.union(ProtocolFeatures::BACKEND_REQ));
+/// The VMM has the configuration space of a net device. What this port asks it is translations.
+const OFFERED_PROTOCOL: ProtocolFeatures =
+    ProtocolFeatures::IMPLEMENTED.difference(ProtocolFeatures::CONFIG);
 
 pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
     let path = device.require("iface")?.to_owned();
@@ -51,7 +52,10 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
     features.set(Features::MQ, queues > 1);
     features |= offered_offloads(config.offloads, device.switch("tso", false)?);
     let keeps_partial = device.switch("legacy-ol-flags", false)?;
+    let iommu = device.switch("iommu-support", false)?;
+    features.set(Features::ACCESS_PLATFORM, iommu);
     let mut protocol_features = OFFERED_PROTOCOL;
+    protocol_features.set(ProtocolFeatures::BACKEND_REQ, iommu);
     protocol_features.set(
         ProtocolFeatures::INFLIGHT_SHMFD,
         device.switch("inflight", true)?,
@@ -384,6 +388,23 @@ impl BackendHandler for Handler {
         }
         self.rings[usize::from(index)] = Some(ring);
         self.update_link();
+    }
+
+    fn set_memory(&mut self, memory: &Arc<GuestMemory>) {
+        for ring in self.rings.iter_mut().flatten() {
+            ring.config.memory = memory.clone();
+            if !ring.enabled {
+                continue;
+            }
+            let pair = usize::from(ring.config.index / 2);
+            if receives(ring.config.index) {
+                let queue = self.shared.rx.get(pair);
+                queue.and_then(|queue| queue.with_path(|path| path.set_memory(memory)));
+            } else {
+                let queue = self.shared.tx.get(pair);
+                queue.and_then(|queue| queue.with_path(|path| path.set_memory(memory)));
+            }
+        }
     }
 
     fn set_mtu(&mut self, mtu: u16) -> Result<(), String> {

@@ -1,6 +1,7 @@
 //! `net_virtio_user`: the virtio driver, on a vhost-user back end or on vhost in the kernel.
 
 mod held;
+mod iommu;
 mod kernel;
 mod rings;
 mod session;
@@ -52,6 +53,8 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
     wanted.set(Features::INDIRECT_DESC, device.switch("indirect", true)?);
     wanted.set(Features::RING_PACKED, device.switch("packed_vq", false)?);
     wanted.set(Features::IN_ORDER, device.switch("in_order", true)?);
+    let iommu = device.switch("iommu_platform", false)?;
+    wanted.set(Features::ACCESS_PLATFORM, iommu);
     let pairs = config.rx_queues.max(config.tx_queues);
     wanted.set(Features::MQ, pairs > 1);
     wanted |= Half::Driver.features(config.offloads);
@@ -67,6 +70,10 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
         inflight,
     };
     if kernel::is_kernel(&path) {
+        if iommu {
+            let expected = "0 where path is vhost in the kernel, which gets addresses as they are";
+            return Err(device.bad("iommu_platform", expected.into(), "1"));
+        }
         return kernel::open(device, config, options, &path, max);
     }
     for key in netdev::ARGS {

@@ -1,6 +1,9 @@
 //! What a queue can be attached to: one way of receiving or sending.
 
+use std::sync::Arc;
+
 use vring_mem::Burst;
+use vring_mem::guest::GuestMemory;
 use vring_net::{Counters, Tally};
 use vring_ring::RingFault;
 
@@ -51,6 +54,11 @@ pub trait Path: Send {
     /// nobody can say.
     fn device_base(&mut self) -> Option<u32> {
         None
+    }
+
+    /// Goes on in this memory: the same, with other translations.
+    fn set_memory(&mut self, memory: &Arc<GuestMemory>) {
+        let _it_has_no_peer_behind_an_iommu = memory;
     }
 
     /// Which way of moving packets this is.

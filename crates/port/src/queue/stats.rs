@@ -20,6 +20,8 @@ pub struct QueueStats {
     pub notifications: u64,
     /// Notifications that came from the peer: of one that signals an eventfd.
     pub notified: u64,
+    /// Pages of I/O virtual addresses whose translation was asked for.
+    pub iotlb_misses: u64,
     /// Drops by name; only those that happened.
     pub drops: BTreeMap<&'static str, u64>,
     /// Packets received, or taken to be sent, by size and by kind of address, in the order of [`KIND_NAMES`](super::KIND_NAMES): while that was
@@ -74,6 +76,7 @@ impl QueueStats {
             nombuf: counters.nombuf(),
             notifications: counters.notifications(),
             notified: outside.notified,
+            iotlb_misses: counters.iotlb_misses(),
             drops,
             kinds: kinds.read(),
         }
@@ -88,6 +91,7 @@ impl QueueStats {
         for (now, then) in self.kinds.iter_mut().zip(start.kinds) {
             *now -= then;
         }
+        self.iotlb_misses -= start.iotlb_misses;
         for (name, n) in &start.drops {
             if let Some(now) = self.drops.get_mut(name) {
                 *now -= n;

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use vring_mem::guest::{GuestMemory, GuestRegion, SharedFile};
+use vring_mem::guest::{Access, GuestMemory, GuestRegion, SharedFile};
 use vring_mem::{Pages, Region};
 use vring_ring::inflight::{Record, Recorded, record_bytes};
 use vring_ring::packed::{self, PackedLayout};
@@ -90,7 +90,11 @@ impl<const IN_ORDER: bool> Kind for Split<IN_ORDER> {
     ) -> (Self::Driver, Self::Device) {
         let layout = SplitLayout::new(size, false);
         let driver = split::Driver::new(region, 0, BASE, size, &layout, features);
-        let at = |part: usize| memory.translate(BASE + part as u64, 1).expect("inside");
+        let at = |part: usize| {
+            memory
+                .translate(BASE + part as u64, 1, Access::WRITE)
+                .expect("inside")
+        };
         let (desc, avail, used) = (at(layout.desc), at(layout.avail), at(layout.used));
         // SAFETY: the layout lies inside the region, whose map the bed keeps as long as the device half.
         let device = unsafe { split::Device::new(desc, avail, used, size, features) };
@@ -120,7 +124,11 @@ impl<const IN_ORDER: bool> Kind for Packed<IN_ORDER> {
     ) -> (Self::Driver, Self::Device) {
         let l = PackedLayout::new(size, false);
         let driver = packed::Driver::new(region, 0, BASE, size, &l, features);
-        let at = |part: usize| memory.translate(BASE + part as u64, 1).expect("inside");
+        let at = |part: usize| {
+            memory
+                .translate(BASE + part as u64, 1, Access::WRITE)
+                .expect("inside")
+        };
         let (desc, ours, theirs) = (at(l.desc), at(l.driver_event), at(l.device_event));
         // SAFETY: as for split rings.
         let device =

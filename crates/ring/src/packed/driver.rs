@@ -379,6 +379,11 @@ impl<const IN_ORDER: bool> DriverRing for Driver<IN_ORDER> {
     }
 
     #[inline(always)]
+    fn next_avail(&self) -> u16 {
+        self.avail.packed()
+    }
+
+    #[inline(always)]
     fn used_ready(&mut self, wanted: usize) -> Result<usize, RingFault> {
         if self.seen < wanted {
             if IN_ORDER {

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use vring_mem::Region;
 use vring_mem::copy::prefetch_write;
 
-use in_order::Lens;
+use in_order::Batch;
 
 use crate::layout::INDIRECT_DESCS;
 use crate::shadow::{CHAIN, FreeList, MAX_CHAIN, NO_TOKEN, Shadow};
@@ -31,8 +31,8 @@ pub struct Driver<const IN_ORDER: bool> {
     /// In order, the list is the table itself: free descriptors follow each other, and so do those in flight.
     free: FreeList,
     shadow: Box<[Shadow]>,
-    /// In order: what is known of lengths.
-    lens: Lens,
+    /// In order: what is being taken.
+    batch: Batch,
     /// Where the next available entry goes.
     avail_idx: u16,
     /// `avail_idx` when the device was last told, or could have been.
@@ -93,7 +93,7 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
         let mut driver = Self {
             ring,
             free: FreeList::new(size),
-            lens: Lens::new(if IN_ORDER { size } else { 0 }),
+            batch: Batch::default(),
             shadow,
             avail_idx: 0,
             kicked_idx: 0,
@@ -165,7 +165,6 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
             count: CHAIN | 1,
             next: 0,
         };
-        self.post(head, false, 0);
         self.offer(head);
     }
 
@@ -207,7 +206,6 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
         )]
         let count = len as u16;
         shadow.count = CHAIN | count;
-        self.post(head, false, 0);
         self.offer(head);
     }
 
@@ -266,7 +264,9 @@ impl<const IN_ORDER: bool> DriverRing for Driver<IN_ORDER> {
             },
         );
         self.shadow[usize::from(head)] = Shadow::single(token);
-        self.post(head, write, piece.len);
+        if write {
+            self.heed_lens();
+        }
         self.offer(head);
     }
 
@@ -279,20 +279,17 @@ impl<const IN_ORDER: bool> DriverRing for Driver<IN_ORDER> {
         } else {
             DescFlags::empty()
         };
-        if IN_ORDER && write {
+        if write {
             self.heed_lens();
         }
         let (ring, from, first) = (self.ring, self.free.head, self.avail_idx);
-        let (ids, shadow, lens) = (&*self.free.ids, &mut *self.shadow, &mut self.lens);
+        let (ids, shadow) = (&*self.free.ids, &mut *self.shadow);
         for (nth, &token) in tokens.iter().enumerate() {
             debug_assert!(token != NO_TOKEN);
             let at = from.wrapping_add(nth) & (ids.len() - 1);
             #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
             let id = if IN_ORDER { at as u16 } else { ids[at] };
             let Piece { addr, len } = piece(nth);
-            if IN_ORDER {
-                lens.post(id, if write { len } else { 0 });
-            }
             ring.set_desc(
                 id,
                 Desc {
@@ -375,6 +372,11 @@ impl<const IN_ORDER: bool> DriverRing for Driver<IN_ORDER> {
     }
 
     #[inline(always)]
+    fn next_avail(&self) -> u16 {
+        self.avail_idx
+    }
+
+    #[inline(always)]
     fn used_ready(&mut self, wanted: usize) -> Result<usize, RingFault> {
         let seen = self.used_seen.wrapping_sub(self.used_idx);
         if usize::from(seen) >= wanted {
@@ -417,8 +419,7 @@ impl<const IN_ORDER: bool> DriverRing for Driver<IN_ORDER> {
 
     fn take_outstanding(&mut self) -> Option<Used> {
         if IN_ORDER {
-            let used = (self.free.len < self.shadow.len()).then(|| self.take_next())?;
-            return Some(Used { len: 0, ..used });
+            return (self.free.len < self.shadow.len()).then(|| self.take_next());
         }
         // On from the last one: who takes all of them looks at each once.
         let from = self.outstanding;

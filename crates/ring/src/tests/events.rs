@@ -155,4 +155,26 @@ fn no_wake_up_is_lost<F: Format>() {
     }
 }
 
-for_each_format!(polling_halves_are_left_alone, no_wake_up_is_lost);
+/// A notification that carries data names the queue, and the place at which the device finds the next chain when it has taken all before, through
+/// every wrap.
+fn notifications_say_where_the_next_chain_goes<F: Format>() {
+    for &size in F::SIZES {
+        let bed = Bed::<F>::new(size);
+        let (mut driver, mut device) = (
+            bed.driver(features(true, false)),
+            bed.device(features(true, false)),
+        );
+        for index in [0, 1, size - 1, size, 0x7fff, 0x8000] {
+            run_to(&mut driver, &mut device, index);
+            #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
+            let next = device.base() as u16;
+            assert_eq!(driver.notification(0x1234), 0x1234 | u32::from(next) << 16);
+        }
+    }
+}
+
+for_each_format!(
+    polling_halves_are_left_alone,
+    no_wake_up_is_lost,
+    notifications_say_where_the_next_chain_goes,
+);

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use vring_mem::guest::{GuestMemory, GuestRegion};
+use vring_mem::guest::{Access, GuestMemory, GuestRegion};
 use vring_mem::{Pages, Region};
 
 use crate::{DeviceRing, DriverRing, Piece, RingFeatures};
@@ -89,7 +89,9 @@ impl<F: Format> Bed<F> {
 
     /// Where the device has a part of the ring.
     pub(crate) fn at(&self, part: usize) -> NonNull<u8> {
-        self.memory.translate(BASE + part as u64, 1).unwrap()
+        self.memory
+            .translate(BASE + part as u64, 1, Access::WRITE)
+            .unwrap()
     }
 }
 

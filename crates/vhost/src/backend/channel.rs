@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use vring_mem::guest::{Access, Misses};
+use zerocopy::IntoBytes;
 
 use super::session::{Session, expect_fds};
 use crate::error::VhostError;
 use crate::message::{
-    FLAG_NEED_REPLY, FLAG_REPLY, Header, ProtocolFeatures, Request, VERSION, VERSION_MASK, backend,
+    FLAG_NEED_REPLY, FLAG_REPLY, Header, IotlbMessage, ProtocolFeatures, Request, VERSION,
+    VERSION_MASK, backend, iotlb,
 };
 use crate::wire::{self, Wait};
 
@@ -22,17 +25,24 @@ const MAX_WAITING: usize = 64;
 /// How long a front end may take to complete an acknowledgement that it began.
 const ACK_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// A request without an answer yet.
+struct Waiting {
+    request: u32,
+    /// The page that it asks for.
+    miss: Option<(u64, Access)>,
+}
+
 /// One open channel.
 pub(super) struct Channel {
     socket: OwnedFd,
     /// Requests that the front end was asked to acknowledge, oldest first.
-    waiting: VecDeque<u32>,
+    waiting: VecDeque<Waiting>,
     acknowledged: bool,
 }
 
 impl Channel {
     /// Sends a request, if the front end reads what it gets. False if it was not sent.
-    pub fn tell(&mut self, request: u32, payload: &[u8]) -> bool {
+    fn tell(&mut self, request: u32, payload: &[u8], miss: Option<(u64, Access)>) -> bool {
         if self.waiting.len() == MAX_WAITING {
             return false;
         }
@@ -51,7 +61,7 @@ impl Channel {
         match wire::send(self.socket.as_fd(), &header, payload, &[], &wait) {
             Ok(()) => {
                 if self.acknowledged {
-                    self.waiting.push_back(request);
+                    self.waiting.push_back(Waiting { request, miss });
                 }
                 true
             }
@@ -62,25 +72,43 @@ impl Channel {
         }
     }
 
-    /// Takes one acknowledgement.
-    fn take_ack(&mut self) -> Result<(), VhostError> {
+    /// Asks for the translation of a page. False if that was not possible now.
+    fn ask(&mut self, page: u64, access: Access) -> bool {
+        let message = IotlbMessage {
+            iova: page,
+            size: 0,
+            user_addr: 0,
+            access: access.bits(),
+            kind: iotlb::MISS,
+            padding: [0; 6],
+        };
+        self.tell(backend::IOTLB_MSG, message.as_bytes(), Some((page, access)))
+    }
+
+    /// Takes one acknowledgement. One of a miss that refuses it says that there is nothing; else it was told before.
+    fn take_ack(&mut self, misses: &Misses) -> Result<(), VhostError> {
         let wait = Wait::at_most(ACK_TIMEOUT, "an acknowledgement", None);
         let message = wire::receive(self.socket.as_fd(), wait, ACK_TIMEOUT)?;
         let Header { request, flags, .. } = message.header;
         let due = self.waiting.pop_front();
-        if flags & (VERSION_MASK | FLAG_REPLY) != VERSION | FLAG_REPLY || due != Some(request) {
+        let Some(due) = due.filter(|due| {
+            flags & (VERSION_MASK | FLAG_REPLY) == VERSION | FLAG_REPLY && due.request == request
+        }) else {
             return Err(VhostError::BadHeader {
                 expected: "acknowledgement of our request",
                 request,
                 flags,
             });
-        }
+        };
         let answer: u64 = wire::parse(
             format_args!("back end's request {request}"),
             &message.payload,
         )?;
         if answer != 0 {
             tracing::debug!(request, answer, "the front end refused a request of ours");
+        }
+        if let Some((page, access)) = due.miss {
+            misses.answered(page, access, answer != 0);
         }
         Ok(())
     }
@@ -131,20 +159,23 @@ impl Session<'_> {
     }
 
     /// Tells the front end what there is to tell, and takes its acknowledgements. A channel that breaks is closed; the session goes on.
-    pub(super) fn serve_channel(&mut self) -> Result<(), VhostError> {
+    pub(super) fn serve_channel(&mut self) {
         let config = self.notifier.take() && self.protocol.contains(ProtocolFeatures::CONFIG);
         let Some(channel) = self.channel.as_mut() else {
-            return Ok(());
+            return;
         };
         if config {
-            channel.tell(backend::CONFIG_CHANGE_MSG, &[]);
+            channel.tell(backend::CONFIG_CHANGE_MSG, &[], None);
         }
         if wire::is_readable(channel.socket.as_fd())
-            && let Err(error) = channel.take_ack()
+            && let Err(error) = channel.take_ack(&self.iommu.misses)
         {
             tracing::debug!(%error, "the channel for our requests is closed");
             self.channel = None;
+            return;
         }
-        Ok(())
+        self.iommu
+            .misses
+            .ask(|page, access| channel.ask(page, access));
     }
 }

@@ -116,6 +116,8 @@ impl Session<'_> {
     fn set_memory(&mut self, map: GuestMemory) {
         self.stop_all();
         self.map = map;
+        // What the translations lead to may be other memory now, or none.
+        self.iommu.forget();
         self.rebuild_memory();
         self.start_complete();
     }
@@ -124,7 +126,7 @@ impl Session<'_> {
     pub(super) fn rebuild_memory(&mut self) {
         let logs = self.features & F_LOG_ALL != 0;
         let log = self.log.clone().filter(|_| logs);
-        self.memory = Arc::new(self.map.with_log(log));
+        self.memory = Arc::new(self.ring_memory(self.map.with_log(log)));
     }
 }
 

@@ -40,6 +40,11 @@ impl Notifier {
         self.wake.as_fd()
     }
 
+    /// For data paths that have something to ask the front end.
+    pub(super) fn wake(&self) -> Arc<OwnedFd> {
+        self.wake.clone()
+    }
+
     /// Takes what is to be told: whether the configuration changed. What is set after the descriptor was read makes it readable again.
     pub(super) fn take(&self) -> bool {
         let _empty_is_zero = rustix::io::read(&*self.wake, &mut [0u8; 8]);

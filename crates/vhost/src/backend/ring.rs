@@ -4,12 +4,13 @@ use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use vring_mem::guest::{GuestMemory, RingLog};
+use vring_mem::guest::{Access, GuestMemory, LOG_PAGE, RingLog};
 use vring_ring::inflight::Record;
 
 use super::VringConfig;
 use crate::message::{
-    F_EVENT_IDX, F_PROTOCOL_FEATURES, F_RING_PACKED, MAX_VRING_SIZE, VRING_F_LOG, VringAddr,
+    F_ACCESS_PLATFORM, F_EVENT_IDX, F_PROTOCOL_FEATURES, F_RING_PACKED, MAX_VRING_SIZE,
+    VRING_F_LOG, VringAddr,
 };
 
 /// Whether, and how, the driver wakes the device. A ring without any is not started.
@@ -52,6 +53,8 @@ pub(super) struct Ring {
     pub running: bool,
     /// A record was passed since the ring ran last: another back end may have left something there.
     pub take_up: bool,
+    /// Where its areas are behind an IOMMU, while it runs or waits for their translation.
+    areas: [(u64, u64); 3],
 }
 
 /// Length and alignment of the three areas of a ring.
@@ -91,6 +94,39 @@ impl Ring {
         self.enabled || features & F_PROTOCOL_FEATURES == 0
     }
 
+    /// Whether any byte of a range of I/O virtual addresses belongs to the ring.
+    pub fn uses(&self, first: u64, end: u64) -> bool {
+        self.areas
+            .iter()
+            .any(|&(at, len)| len > 0 && at < end && first < at.saturating_add(len))
+    }
+
+    /// Behind an IOMMU, a ring can only run once all of its areas are translated. Asks for what is missing; false if anything is. A size that
+    /// no ring has, and addresses that were not told, are for [`Ring::locate`] to refuse.
+    pub fn is_translated(&mut self, features: u64, memory: &GuestMemory) -> bool {
+        let Some(addr) = self.addr.filter(|_| self.size <= MAX_VRING_SIZE) else {
+            return true;
+        };
+        let layout = Layout::new(self.size.into(), features);
+        let areas = [
+            (addr.desc, layout.desc, writes_desc(features)),
+            (addr.avail, layout.avail, Access::READ),
+            (addr.used, layout.used, Access::all()),
+        ];
+        self.areas = areas.map(|(at, (len, _), _)| (at, len));
+        let mut all = true;
+        for (at, (len, _), access) in areas {
+            for one in access.iter() {
+                if memory.translate(at, len, one).is_none() {
+                    all = false;
+                    // All of it that is missing, and whole pages: an area of pieces that lie apart stays missing, see locate.
+                    want_all(memory, at, len, access, one);
+                }
+            }
+        }
+        all
+    }
+
     /// The ring in terms of this process, or why it is none.
     pub fn locate(
         &self,
@@ -119,52 +155,99 @@ impl Ring {
             .addr
             .ok_or_else(|| format!("ring {index}: no addresses"))?;
         let layout = Layout::new(size.into(), features);
-        let area = |what, uva, (len, align)| locate_area(memory, index, what, uva, len, align);
+        let iommu = features & F_ACCESS_PLATFORM != 0;
+        let area = |what, at, (len, align)| {
+            let found = if iommu {
+                memory.translate(at, len, Access::READ)
+            } else {
+                memory.translate_user(at, len)
+            };
+            check_area(found, index, what, at, len, align)
+        };
+        let (desc, avail, used) = (
+            area("descriptor area", addr.desc, layout.desc)?,
+            area("driver area", addr.avail, layout.avail)?,
+            area("device area", addr.used, layout.used)?,
+        );
         Ok(VringConfig {
             index,
             size,
-            desc: area("descriptor area", addr.desc, layout.desc)?,
-            avail: area("driver area", addr.avail, layout.avail)?,
-            used: area("device area", addr.used, layout.used)?,
+            desc,
+            avail,
+            used,
             base: self.base,
             record,
             features: features & !F_PROTOCOL_FEATURES,
             enabled: self.is_enabled(features),
             memory: memory.clone(),
-            log: ring_log(&addr, memory),
+            log: ring_log(&addr, memory, [desc, avail, used]),
             kick: self.kick.fd(),
             call: self.call.clone(),
         })
     }
 }
 
+/// The device of a packed ring writes descriptors.
+fn writes_desc(features: u64) -> Access {
+    if features & F_RING_PACKED != 0 {
+        Access::all()
+    } else {
+        Access::READ
+    }
+}
+
+/// Asks for an area, whose bytes may be known for one access and not for the other.
+fn want_all(memory: &GuestMemory, at: u64, len: u64, access: Access, missing: Access) {
+    let Some(misses) = memory.misses() else {
+        return;
+    };
+    let end = at.saturating_add(len);
+    let mut page = at;
+    while page < end {
+        page = match memory.region_of(page, missing) {
+            Some(view) => view.end,
+            None => {
+                misses.want(page, access);
+                (page | (LOG_PAGE - 1)).saturating_add(1)
+            }
+        };
+    }
+}
+
 /// Where the ring is logged, if that is asked for. The message tells the place of the used ring, or of a packed ring's event word; that of
-/// the descriptors, which the device of a packed ring writes, follows from the memory map.
-fn ring_log(addr: &VringAddr, memory: &GuestMemory) -> Option<RingLog> {
+/// the descriptors, which the device of a packed ring writes, follows from the memory map. Behind an IOMMU the message tells an I/O virtual
+/// address, so both follow.
+fn ring_log(
+    addr: &VringAddr,
+    memory: &GuestMemory,
+    [desc, avail, used]: [NonNull<u8>; 3],
+) -> Option<RingLog> {
+    let iommu = memory.misses().is_some();
+    let place = |at: NonNull<u8>| memory.guest_address_of(at.as_ptr()).unwrap_or(u64::MAX);
     (memory.log().is_some() && addr.flags & VRING_F_LOG != 0).then(|| RingLog {
-        desc: memory.guest_address(addr.desc).unwrap_or(u64::MAX),
-        avail: memory.guest_address(addr.avail).unwrap_or(u64::MAX),
-        used: addr.log,
+        desc: place(desc),
+        avail: place(avail),
+        used: if iommu { place(used) } else { addr.log },
     })
 }
 
-fn locate_area(
-    memory: &GuestMemory,
+fn check_area(
+    found: Option<NonNull<u8>>,
     index: u16,
     what: &str,
-    uva: u64,
+    addr: u64,
     len: u64,
     align: u64,
 ) -> Result<NonNull<u8>, String> {
-    let at = memory.translate_user(uva, len).ok_or_else(|| {
+    let at = found.ok_or_else(|| {
         format!(
-            "ring {index}: expected the {what} inside one shared region, got {len} bytes at {uva:#x}"
+            "ring {index}: expected the {what} inside one shared region, got {len} bytes at {addr:#x}"
         )
     })?;
     // What counts is where it is here: that is where it is accessed as whole words.
     if !(at.as_ptr() as u64).is_multiple_of(align) {
         return Err(format!(
-            "ring {index}: expected the {what} aligned to {align}, got {uva:#x}"
+            "ring {index}: expected the {what} aligned to {align}, got {addr:#x}"
         ));
     }
     Ok(at)

@@ -8,7 +8,10 @@ use vring_mem::guest::{DirtyLog, GuestMemory, MAX_REGIONS};
 use zerocopy::IntoBytes;
 
 use super::channel::Channel;
+pub(super) use super::check::expect_fds;
+use super::check::narrow;
 use super::inflight::{self, Inflight};
+use super::iommu::Iommu;
 use super::reply::{Answer, Reply};
 use super::ring::{Kick, Ring};
 use super::{BackendConfig, BackendHandler, Notifier};
@@ -24,7 +27,7 @@ use crate::wire::{self, Message};
 const STATUS_FEATURES_OK: u8 = 0x08;
 
 pub(super) struct Session<'a> {
-    config: &'a BackendConfig,
+    pub(super) config: &'a BackendConfig,
     pub(super) handler: &'a mut dyn BackendHandler,
     pub(super) notifier: &'a Notifier,
     /// Taken by the driver, with `F_PROTOCOL_FEATURES`.
@@ -43,7 +46,8 @@ pub(super) struct Session<'a> {
     pub(super) log_call: Option<Arc<OwnedFd>>,
     pub(super) channel: Option<Channel>,
     pub(super) inflight: Option<Inflight>,
-    rings: Vec<Ring>,
+    pub(super) rings: Vec<Ring>,
+    pub(super) iommu: Iommu,
 }
 
 impl<'a> Session<'a> {
@@ -70,6 +74,7 @@ impl<'a> Session<'a> {
             channel: None,
             inflight: None,
             rings: (0..config.rings()).map(|_| Ring::default()).collect(),
+            iommu: Iommu::new(notifier),
         }
     }
 
@@ -148,6 +153,7 @@ impl<'a> Session<'a> {
                 let [a, b, c, d, e, f, ..] = wire::parse::<[u8; 8]>(request, payload)?;
                 self.handler.rarp([a, b, c, d, e, f]);
             }
+            R::IOTLB_MSG => self.iotlb_message(wire::parse(request, payload)?)?,
             R::GET_CONFIG => return Ok(Some(Reply::Bytes(self.get_config(payload)?))),
             R::SET_CONFIG => self.set_config(payload)?,
             R::GET_INFLIGHT_FD => {
@@ -232,6 +238,7 @@ impl<'a> Session<'a> {
         if features != self.features {
             self.stop_all();
             self.features = features;
+            self.iommu.forget();
             self.rebuild_memory();
         }
         self.handler.features_acked(features & !F_PROTOCOL_FEATURES);
@@ -273,6 +280,7 @@ impl<'a> Session<'a> {
         self.status = 0;
         self.features_refused = false;
         self.features &= F_PROTOCOL_FEATURES;
+        self.iommu.forget();
         self.rebuild_memory();
         self.handler.reset();
     }
@@ -324,6 +332,7 @@ impl<'a> Session<'a> {
             _ => {
                 self.stop(index);
                 self.ring(index).kick = Kick::Unset;
+                self.iotlb_flush();
                 return Ok(Some(Reply::Vring(VringState {
                     index: state.index,
                     num: self.ring(index).base,
@@ -407,8 +416,12 @@ impl<'a> Session<'a> {
         let packed = features & F_RING_PACKED != 0;
         let inflight = self.inflight.as_ref();
         let record = inflight.and_then(|inflight| inflight.record(index, packed));
+        let iommu = self.has_iommu();
         let ring = self.ring(index);
         if ring.running || !ring.is_complete() || memory.regions().is_empty() {
+            return Ok(());
+        }
+        if iommu && !ring.is_translated(features, &memory) {
             return Ok(());
         }
         let take_up = ring.take_up;
@@ -435,7 +448,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn stop(&mut self, index: u16) {
+    pub(super) fn stop(&mut self, index: u16) {
         if self.ring(index).running {
             let base = self.handler.stop_queue(index);
             let ring = self.ring(index);
@@ -465,30 +478,6 @@ impl<'a> Session<'a> {
         for ring in &mut self.rings {
             ring.kick = Kick::Unset;
         }
+        self.iotlb_flush();
     }
-}
-
-pub(super) fn expect_fds(
-    request: Request,
-    fds: &[OwnedFd],
-    expected: usize,
-) -> Result<(), VhostError> {
-    if fds.len() == expected {
-        return Ok(());
-    }
-    Err(VhostError::FdCount {
-        request,
-        expected,
-        got: fds.len(),
-    })
-}
-
-fn narrow<T: TryFrom<u64>>(request: Request, what: &str, value: u64) -> Result<T, VhostError> {
-    T::try_from(value).map_err(|_| VhostError::BadValue {
-        request,
-        reason: format!(
-            "expected a {what} of {} bits, got {value:#x}",
-            8 * size_of::<T>()
-        ),
-    })
 }

@@ -9,7 +9,8 @@ use zerocopy::IntoBytes;
 use super::Frontend;
 use crate::error::VhostError;
 use crate::message::{
-    FLAG_NEED_REPLY, FLAG_REPLY, Header, Request, VERSION, VERSION_MASK, backend,
+    FLAG_NEED_REPLY, FLAG_REPLY, Header, IotlbMessage, Request, VERSION, VERSION_MASK, backend,
+    iotlb,
 };
 use crate::wire::{self, Wait};
 
@@ -21,6 +22,19 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 pub enum BackendRequest {
     /// The device configuration space changed: it is worth reading again.
     ConfigChanged,
+    /// A translation is missing: to be told, and then to be answered by [`BackendRequests::answer`].
+    IotlbMiss(IotlbMiss),
+}
+
+/// What translation a back end misses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IotlbMiss {
+    /// The I/O virtual address.
+    pub iova: u64,
+    /// What for: bit 0 to read, bit 1 to write.
+    pub access: u8,
+    /// The back end wants to know when it was told.
+    acknowledge: bool,
 }
 
 /// Our end of the channel. To be polled; then [`BackendRequests::take`].
@@ -54,12 +68,12 @@ impl Frontend {
 }
 
 impl BackendRequests {
-    /// The next request, if one has come. It was acknowledged where the back end wanted that; one that we do not know was refused, and is
-    /// passed over.
+    /// The next request, if one has come. It was acknowledged where the back end wanted that, but for misses; one that we do not know was
+    /// refused, and is passed over.
     ///
     /// # Errors
     /// [`VhostError::Disconnected`] when the back end closed the channel; after any other error it is not used again either.
-    pub fn take(&mut self) -> Result<Option<BackendRequest>, VhostError> {
+    pub fn take(&self) -> Result<Option<BackendRequest>, VhostError> {
         while wire::is_readable(self.socket.as_fd()) {
             let wait = Wait::at_most(TIMEOUT, "a request of the back end", None);
             let message = wire::receive(self.socket.as_fd(), wait, TIMEOUT)?;
@@ -77,8 +91,11 @@ impl BackendRequests {
                     got: message.fds.len(),
                 });
             }
-            let known = parse(request, &message.payload)?;
-            if flags & FLAG_NEED_REPLY != 0 {
+            let mut known = parse(request, &message.payload)?;
+            let acknowledge = flags & FLAG_NEED_REPLY != 0;
+            if let Some(BackendRequest::IotlbMiss(miss)) = &mut known {
+                miss.acknowledge = acknowledge;
+            } else if acknowledge {
                 self.acknowledge(request, u64::from(known.is_none()))?;
             }
             if known.is_some() {
@@ -86,6 +103,17 @@ impl BackendRequests {
             }
         }
         Ok(None)
+    }
+
+    /// Answers a miss: its translation was told, or there is none.
+    ///
+    /// # Errors
+    /// As [`BackendRequests::take`].
+    pub fn answer(&self, miss: IotlbMiss, told: bool) -> Result<(), VhostError> {
+        if miss.acknowledge {
+            self.acknowledge(backend::IOTLB_MSG, u64::from(!told))?;
+        }
+        Ok(())
     }
 
     fn acknowledge(&self, request: u32, answer: u64) -> Result<(), VhostError> {
@@ -105,6 +133,17 @@ fn parse(request: u32, payload: &[u8]) -> Result<Option<BackendRequest>, VhostEr
         backend::CONFIG_CHANGE_MSG => {
             wire::parse::<()>(name, payload)?;
             Ok(Some(BackendRequest::ConfigChanged))
+        }
+        backend::IOTLB_MSG => {
+            let message: IotlbMessage = wire::parse(name, payload)?;
+            // Told of an access that was not allowed, there is nothing to be done here.
+            Ok(
+                (message.kind == iotlb::MISS).then_some(BackendRequest::IotlbMiss(IotlbMiss {
+                    iova: message.iova,
+                    access: message.access,
+                    acknowledge: false,
+                })),
+            )
         }
         _ => Ok(None),
     }

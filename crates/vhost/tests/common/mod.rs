@@ -16,6 +16,7 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use vring_mem::guest::GuestMemory;
 use vring_vhost::message::{Header, MemoryRegion};
 use vring_vhost::{Backend, BackendConfig, BackendHandler, Notifier, ProtocolFeatures, VhostError};
 use vring_vhost::{FrontendRegion, VringAddresses, VringConfig};
@@ -43,6 +44,8 @@ pub enum Event {
     Call(u16, bool),
     Kick(u16, bool),
     Enabled(u16, bool),
+    /// Running rings got another map, with so many stretches that may be read.
+    Translated(usize),
     Status(u8),
     Mtu(u16),
     Rarp([u8; 6]),
@@ -145,6 +148,15 @@ impl BackendHandler for Recorder {
     fn set_enabled(&mut self, index: u16, on: bool) {
         assert!(self.running.contains_key(&index));
         self.log.add(Event::Enabled(index, on));
+    }
+
+    fn set_memory(&mut self, memory: &Arc<GuestMemory>) {
+        for ring in self.running.values_mut() {
+            ring.memory = memory.clone();
+        }
+        if !self.running.is_empty() {
+            self.log.add(Event::Translated(memory.stretches()));
+        }
     }
 
     fn status(&mut self, status: u8) {

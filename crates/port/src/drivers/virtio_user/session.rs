@@ -10,6 +10,7 @@ use vring_vhost::{Frontend, FrontendRegion, ProtocolFeatures, VhostError};
 
 use super::Options;
 use super::held::Held;
+use super::iommu::Iommu;
 use super::rings::{self, Rings, detach, device_address};
 use super::wishes::Wishes;
 use crate::PortError;
@@ -30,7 +31,8 @@ const PROTOCOL: ProtocolFeatures = ProtocolFeatures::MQ
     .union(ProtocolFeatures::STATUS)
     .union(ProtocolFeatures::CONFIGURE_MEM_SLOTS)
     .union(ProtocolFeatures::NET_MTU)
-    .union(ProtocolFeatures::INFLIGHT_SHMFD);
+    .union(ProtocolFeatures::INFLIGHT_SHMFD)
+    .union(ProtocolFeatures::BACKEND_REQ);
 
 /// See the module. Its rings are taken over by the queues; what is left here is the connection.
 pub(super) struct Session {
@@ -39,6 +41,7 @@ pub(super) struct Session {
     rings: u16,
     /// Rings that the back end was told to leave alone.
     off: BTreeSet<u16>,
+    iommu: Option<Iommu>,
 }
 
 impl Session {
@@ -68,7 +71,7 @@ impl Session {
             None => held.insert(Held::new(Rings::new(options, features)?, shared)?),
         };
         let bases = bases.unwrap_or_else(|| vec![first_base(features); held.rings.rings.len()]);
-        set_up(&mut frontend, features, &held.rings, shared).map_err(vhost)?;
+        let iommu = set_up(&mut frontend, features, &held.rings, shared).map_err(vhost)?;
         held.pass_record(&mut frontend).map_err(vhost)?;
         start_rings(&mut frontend, features, &held.rings, &bases, options).map_err(vhost)?;
         rings::halt(shared, false);
@@ -77,6 +80,7 @@ impl Session {
             features,
             rings: 2 * options.pairs,
             off: BTreeSet::new(),
+            iommu,
         })
     }
 
@@ -91,14 +95,22 @@ impl Session {
             if let Err(why) = self.tell(wishes) {
                 return why;
             }
+            let asked = self.iommu.as_ref().map_or(stop.as_fd(), Iommu::fd);
             let mut fds = [
                 PollFd::new(stop, PollFlags::IN),
                 PollFd::new(&self.frontend, PollFlags::IN),
                 PollFd::from_borrowed_fd(wishes.fd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(asked, PollFlags::IN),
             ];
             match poll(&mut fds, None) {
                 Ok(_) if !fds[0].revents().is_empty() => return VhostError::Stopped,
-                Ok(_) if fds[1].revents().is_empty() => (),
+                Ok(_) if fds[1].revents().is_empty() => {
+                    if let Some(iommu) = &self.iommu
+                        && let Err(why) = iommu.serve(&mut self.frontend)
+                    {
+                        return why;
+                    }
+                }
                 Ok(_) => {
                     if let Err(why) = self.frontend.check_alive() {
                         return why;
@@ -160,8 +172,15 @@ fn negotiate(frontend: &mut Frontend, options: &Options) -> Result<Features, Por
         if !options.inflight {
             protocol.remove(ProtocolFeatures::INFLIGHT_SHMFD);
         }
+        if !features.contains(Features::ACCESS_PLATFORM) {
+            protocol.remove(ProtocolFeatures::BACKEND_REQ);
+        }
         frontend.set_protocol_features(protocol).map_err(vhost)?;
         features |= Features::PROTOCOL_FEATURES;
+    }
+    // Without the channel nobody could ask for a translation.
+    if !frontend.protocol_features().contains(Iommu::NEEDS) {
+        features.remove(Features::ACCESS_PLATFORM);
     }
     let pairs = if frontend.protocol_features().contains(ProtocolFeatures::MQ) {
         frontend.get_queue_num().map_err(vhost)?
@@ -189,7 +208,7 @@ fn set_up(
     features: Features,
     rings: &Rings,
     shared: &Shared,
-) -> Result<(), VhostError> {
+) -> Result<Option<Iommu>, VhostError> {
     let status = frontend
         .protocol_features()
         .contains(ProtocolFeatures::STATUS);
@@ -211,7 +230,14 @@ fn set_up(
         mmap_offset: 0,
         fd: region.fd(),
     });
-    frontend.share_memory(&regions)
+    frontend.share_memory(&regions)?;
+    if !features.contains(Features::ACCESS_PLATFORM) {
+        return Ok(None);
+    }
+    let shared = regions.map(|region| (region.user_addr, region.size));
+    frontend
+        .open_backend_channel()
+        .map(|channel| Some(Iommu::new(channel, shared)))
 }
 
 fn start_rings(

@@ -6,161 +6,84 @@ use std::sync::atomic::Ordering;
 
 use super::Driver;
 use crate::shadow::CHAIN;
-use crate::{RingFault, Used};
+use crate::{DescFlags, RingFault, Used};
 
-/// Lengths of the chains in flight.
-#[derive(Debug)]
-pub(super) struct Lens {
-    /// The bytes that the device wrote to a buffer, by its descriptor. All of them, until it says otherwise.
-    lens: Box<[u32]>,
+/// The batch that is being taken.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
     /// Buffers were pushed for the device to write, so that lengths matter.
     matter: bool,
-    /// Used index and descriptor up to which lengths were read.
-    idx: u16,
-    desc: u16,
-    /// What the used element there names, when that is not a chain that can be meant.
-    lie: Option<u32>,
-}
-
-impl Lens {
-    pub(super) fn new(size: u16) -> Self {
-        Self {
-            lens: vec![0; usize::from(size)].into_boxed_slice(),
-            matter: false,
-            idx: 0,
-            desc: 0,
-            lie: None,
-        }
-    }
-
-    /// How much of a chain the device writes, where it says nothing.
-    #[inline(always)]
-    pub(super) fn post(&mut self, id: u16, len: u32) {
-        if self.matter {
-            self.lens[usize::from(id)] = len;
-        }
-    }
-
-    #[inline(always)]
-    fn of(&self, slot: usize) -> u32 {
-        if self.matter { self.lens[slot] } else { 0 }
-    }
+    /// Its chains that were not taken yet. With none, the next used element begins another.
+    left: u16,
+    /// The bytes that the device wrote to the last of them.
+    len: u32,
 }
 
 impl<const IN_ORDER: bool> Driver<IN_ORDER> {
-    /// A chain is pushed, of which the device writes `len` bytes or none.
-    #[inline(always)]
-    pub(super) fn post(&mut self, id: u16, write: bool, len: u32) {
-        if IN_ORDER {
-            if write {
-                self.heed_lens();
-            }
-            self.lens.post(id, if write { len } else { 0 });
-        }
-    }
-
-    /// From now on lengths matter: of the chains that are not known to be used yet, the first of which a used element will name.
+    /// A chain is pushed that the device writes: from now on lengths matter. Chains that are known to be used by then are a batch of their own,
+    /// whose elements were not looked at.
     #[inline(always)]
     pub(super) fn heed_lens(&mut self) {
-        if !self.lens.matter {
-            self.lens.matter = true;
-            self.lens.idx = self.used_seen;
-            let mut slot = self.oldest();
-            for _ in 0..self.used_seen.wrapping_sub(self.used_idx) {
-                let count = self.shadow[slot & (self.shadow.len() - 1)].count & !CHAIN;
-                slot = slot.wrapping_add(count.into());
-            }
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "masked where it meets the ring"
-            )]
-            let desc = slot as u16;
-            self.lens.desc = desc;
+        if IN_ORDER && !self.batch.matter {
+            self.batch = Batch {
+                matter: true,
+                left: self.used_seen.wrapping_sub(self.used_idx),
+                len: 0,
+            };
         }
     }
 
-    /// Reads the device's index, and the lengths of what it covers; how many chains can be taken.
+    /// Reads the device's index; how many chains can be taken.
     #[inline(always)]
     pub(super) fn look_next(&mut self) -> Result<usize, RingFault> {
-        if self.lens.lie.is_none() {
-            // Acquire, against the device's releasing store: the elements below the index, and what it wrote to the buffers, are there.
-            let seen = self.ring.used_idx().load(Ordering::Acquire);
-            // No ids are checked, so the index must not reach over what is in flight; nor does it go back.
-            let most = self.avail_idx.wrapping_sub(self.used_seen);
-            if seen.wrapping_sub(self.used_seen) > most {
-                return Err(RingFault::Index {
-                    ring: "used",
-                    ahead: seen.wrapping_sub(self.used_idx),
-                    size: self.avail_idx.wrapping_sub(self.used_idx),
-                });
-            }
-            self.used_seen = seen;
-            if self.lens.matter {
-                self.read_lens();
-            }
+        // Acquire, against the device's releasing store: the elements below the index, and what it wrote to the buffers, are there.
+        let seen = self.ring.used_idx().load(Ordering::Acquire);
+        // No ids are checked, so the index must not reach over what is in flight; nor does it go back.
+        let most = self.avail_idx.wrapping_sub(self.used_seen);
+        if seen.wrapping_sub(self.used_seen) > most {
+            return Err(RingFault::Index {
+                ring: "used",
+                ahead: seen.wrapping_sub(self.used_idx),
+                size: self.avail_idx.wrapping_sub(self.used_idx),
+            });
         }
-        // A lie is met when it is the first.
-        let good = usize::from(self.used_seen.wrapping_sub(self.used_idx));
-        Ok(good + usize::from(self.lens.lie.is_some()))
+        self.used_seen = seen;
+        Ok(usize::from(seen.wrapping_sub(self.used_idx)))
     }
 
-    /// Reads the lengths of the chains before `used_seen`, or before the first lie, which takes the place of it.
-    #[inline(always)]
-    fn read_lens(&mut self) {
-        let (ring, shadow, lens) = (self.ring, &*self.shadow, &mut self.lens);
-        // As far as each chain has one descriptor and a used element of its own, which is so where the device writes.
-        let (mut idx, mut desc) = (lens.idx, lens.desc);
-        while idx != self.used_seen {
-            let (elem, slot) = (ring.used_elem(idx).0, ring.slot(desc));
-            #[expect(clippy::cast_possible_truncation, reason = "takes the element apart")]
-            let (id, len) = (elem as u32, (elem >> 32) as u32);
-            if id as usize != slot || shadow[slot].count != 1 {
-                break;
-            }
-            lens.lens[slot] = len;
-            (idx, desc) = (idx.wrapping_add(1), desc.wrapping_add(1));
-        }
-        (lens.idx, lens.desc) = (idx, desc);
-        while self.lens.idx != self.used_seen {
-            let elem = self.ring.used_elem(self.lens.idx).0;
-            #[expect(clippy::cast_possible_truncation, reason = "takes the element apart")]
-            let (id, len) = (elem as u32, (elem >> 32) as u32);
-            let Some((chains, descs)) = self.batch_to(id) else {
-                (self.used_seen, self.lens.lie) = (self.lens.idx, Some(id));
-                return;
-            };
-            self.lens.lens[id as usize] = len;
-            self.lens.idx = self.lens.idx.wrapping_add(chains);
-            self.lens.desc = self.lens.desc.wrapping_add(descs);
-        }
-    }
-
-    /// Chains and descriptors from where lengths were read up to and with the chain `id`, which the used index must cover.
-    #[inline(always)]
-    fn batch_to(&self, id: u32) -> Option<(u16, u16)> {
-        let most = self.used_seen.wrapping_sub(self.lens.idx);
-        let (mut at, mut descs) = (self.lens.desc, 0u16);
-        for chains in 1..=most {
-            let slot = self.ring.slot(at);
-            let count = self.shadow[slot].count & !CHAIN;
-            descs = descs.wrapping_add(count);
+    /// Begins the batch of the next used element: it ends with the chain that this names, which the used index must cover.
+    fn next_batch(&mut self) -> Result<(), RingFault> {
+        let elem = self.ring.used_elem(self.used_idx).0;
+        #[expect(clippy::cast_possible_truncation, reason = "takes the element apart")]
+        let (id, len) = (elem as u32, (elem >> 32) as u32);
+        let (mut at, mask) = (self.oldest(), self.shadow.len() - 1);
+        for chains in 1..=self.used_seen.wrapping_sub(self.used_idx) {
+            let slot = at & mask;
             if slot == id as usize {
-                return Some((chains, descs));
+                (self.batch.left, self.batch.len) = (chains, len);
+                return Ok(());
             }
-            at = at.wrapping_add(count);
+            at = at.wrapping_add(usize::from(self.shadow[slot].count & !CHAIN));
         }
-        None
+        Err(RingFault::UsedId {
+            id,
+            size: self.ring.size(),
+        })
     }
 
-    #[cold]
-    fn told_lie(&self) -> RingFault {
-        debug_assert!(
-            self.lens.lie.is_some(),
-            "pops what used_ready did not promise"
-        );
-        RingFault::UsedId {
-            id: self.lens.lie.unwrap_or(u32::MAX),
-            size: self.ring.size(),
+    /// The bytes written to the oldest chain, of the batch that is being taken: all of them, unless it is the last. Our own descriptor says how
+    /// many these are; a device that changes it lies about a length, as it can in any case.
+    #[inline(always)]
+    fn next_len(&self, slot: usize) -> u32 {
+        if self.batch.left == 1 {
+            return self.batch.len;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
+        let desc = self.ring.desc(slot as u16);
+        if desc.flags.contains(DescFlags::WRITE) {
+            desc.len
+        } else {
+            0
         }
     }
 
@@ -172,10 +95,22 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
 
     #[inline(always)]
     pub(super) fn pop_next(&mut self) -> Result<Used, RingFault> {
-        if self.used_seen == self.used_idx {
-            return Err(self.told_lie());
+        debug_assert!(
+            self.used_seen != self.used_idx,
+            "pops what used_ready did not promise"
+        );
+        let mut len = 0;
+        if self.batch.matter {
+            if self.batch.left == 0 {
+                self.next_batch()?;
+            }
+            len = self.next_len(self.oldest() & (self.shadow.len() - 1));
+            self.batch.left -= 1;
         }
-        Ok(self.take_next())
+        Ok(Used {
+            len,
+            ..self.take_next()
+        })
     }
 
     /// Takes the oldest chain in flight.
@@ -186,7 +121,7 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
         self.used_idx = self.used_idx.wrapping_add(1);
         Used {
             token,
-            len: self.lens.of(slot),
+            len: 0,
             chain: count & CHAIN != 0,
         }
     }
@@ -197,27 +132,80 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
         tokens: &mut [u32],
         lens: &mut [u32],
     ) -> Result<usize, RingFault> {
-        let most = tokens.len().min(lens.len());
-        let seen = self.used_seen.wrapping_sub(self.used_idx);
-        if seen == 0 && most > 0 {
-            return Err(self.told_lie());
+        let seen = usize::from(self.used_seen.wrapping_sub(self.used_idx));
+        let most = tokens.len().min(lens.len()).min(seen);
+        let (tokens, lens) = (&mut tokens[..most], &mut lens[..most]);
+        if !self.batch.matter {
+            return Ok(self.pop_read(tokens, lens));
         }
+        let mut count = 0;
+        while count < most {
+            if self.batch.left == 0 {
+                count += self.pop_singles(&mut tokens[count..], &mut lens[count..]);
+                if count == most {
+                    break;
+                }
+            }
+            let slot = self.oldest() & (self.shadow.len() - 1);
+            if self.shadow[slot].count & CHAIN != 0 {
+                break;
+            }
+            match self.pop_next() {
+                Ok(used) => (tokens[count], lens[count]) = (used.token, used.len),
+                Err(fault) if count == 0 => return Err(fault),
+                // A lie further back is met when it is the first.
+                Err(_) => break,
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Takes chains that the device only reads.
+    #[inline(always)]
+    fn pop_read(&mut self, tokens: &mut [u32], lens: &mut [u32]) -> usize {
         let (oldest, mask) = (self.oldest(), self.shadow.len() - 1);
         let mut count = 0;
-        let most = most.min(usize::from(seen));
-        for (nth, (token, len)) in tokens[..most].iter_mut().zip(lens).enumerate() {
-            let slot = oldest.wrapping_add(nth) & mask;
-            let shadow = &self.shadow[slot];
+        for (nth, (token, len)) in tokens.iter_mut().zip(lens).enumerate() {
+            let shadow = &self.shadow[oldest.wrapping_add(nth) & mask];
             if shadow.count & CHAIN != 0 {
                 break;
             }
-            (*token, *len) = (shadow.token, self.lens.of(slot));
+            (*token, *len) = (shadow.token, 0);
             count = nth + 1;
         }
+        self.took_singles(count);
+        count
+    }
+
+    /// Takes chains of one descriptor, each with a used element of its own, as is usual where the device writes.
+    #[inline(always)]
+    fn pop_singles(&mut self, tokens: &mut [u32], lens: &mut [u32]) -> usize {
+        let (ring, from) = (self.ring, self.used_idx);
+        let (oldest, mask) = (self.oldest(), self.shadow.len() - 1);
+        let mut count = 0;
+        for (nth, (token, len)) in tokens.iter_mut().zip(lens).enumerate() {
+            #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
+            let elem = ring.used_elem(from.wrapping_add(nth as u16)).0;
+            #[expect(clippy::cast_possible_truncation, reason = "takes the element apart")]
+            let (id, written) = (elem as u32, (elem >> 32) as u32);
+            let slot = oldest.wrapping_add(nth) & mask;
+            let shadow = &self.shadow[slot];
+            if id as usize != slot || shadow.count != 1 {
+                break;
+            }
+            (*token, *len) = (shadow.token, written);
+            count = nth + 1;
+        }
+        self.took_singles(count);
+        count
+    }
+
+    #[inline(always)]
+    fn took_singles(&mut self, count: usize) {
         self.free.len += count;
         #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
         let taken = count as u16;
         self.used_idx = self.used_idx.wrapping_add(taken);
-        Ok(count)
     }
 }
