@@ -1,56 +1,34 @@
-//! The process behind a `net_vhost` port is killed in the middle of its work, again and again, and each time another one comes in its place. The
-//! `net_virtio_user` port at the other end keeps its rings: the new process takes them up by the in-flight record.
+//! A process at one end of a link is killed in the middle of its work, again and again, and each time another one comes in its place.
 //!
 //! Packets have numbers and come back in their order, so each that is lost or comes twice is known by name. `VRING_SEED` repeats a run.
 
+#[path = "crash/driver.rs"]
+mod driver;
+#[path = "crash/process.rs"]
+mod process;
+
 use std::collections::BTreeSet;
-use std::io::Read;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use vring_mem::{Burst, Mempool, MempoolConfig, Pages};
-use vring_port::{Device, Offloads, Owner, Port, PortConfig, PortEvent, open};
+use vring_mem::Burst;
+use vring_port::{Device, Owner, PortEvent, open};
 
-const BURST: usize = 32;
-const RING: u16 = 256;
-const BUFFERS: usize = 2048;
-/// How the process that is to be killed is told what to be.
+use driver::{BUFFERS, BURST, Driver, LIMIT, RING, Random, config, pool, ranges};
+use process::{Dpdk, again, end_with_parent, kill, number, path};
+
+/// How the processes that are killed are told what to be.
 const DEVICE: &str = "VRING_CRASH_DEVICE";
-const LIMIT: Duration = Duration::from_secs(60);
+const REPORT: &str = "VRING_CRASH_REPORT";
+const LIFE: &str = "VRING_CRASH_LIFE";
 
-fn config(pool: &Arc<Mempool>) -> PortConfig {
-    PortConfig {
-        pool: pool.clone(),
-        rx_queues: 1,
-        tx_queues: 1,
-        rx_desc: RING,
-        tx_desc: RING,
-        mtu: 1500,
-        offloads: Offloads::NONE,
-    }
-}
-
-fn pool() -> Arc<Mempool> {
-    Mempool::new(&MempoolConfig {
-        count: BUFFERS,
-        pages: Pages::Base,
-        ..Default::default()
-    })
-    .unwrap()
-}
-
-/// Not a test of its own: the process that the tests below start and kill. It sends back what it receives.
+/// Not a test of its own: a process that is killed. It sends back what it receives.
 #[test]
 fn device_process() {
-    let Ok(device) = std::env::var(DEVICE) else {
+    let (Ok(device), Err(_)) = (std::env::var(DEVICE), std::env::var(REPORT)) else {
         return;
     };
-    // Whoever started it holds the other end: when that is gone, nobody is left to end it.
-    std::thread::spawn(|| {
-        let _end = std::io::stdin().read(&mut [0]);
-        std::process::exit(0);
-    });
+    end_with_parent();
     let pool = pool();
     let port = open(&Device::parse(&device).unwrap(), &config(&pool)).unwrap();
     let (owner, mut burst) = (Owner::new(), Burst::new(BURST));
@@ -62,159 +40,27 @@ fn device_process() {
     }
 }
 
-fn start(device: &str) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "device_process"])
-        .env(DEVICE, device)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap()
-}
-
-/// Numbers in a row, as `3-7, 9`.
-fn ranges(numbers: &[u32]) -> String {
-    let mut ranges: Vec<(u32, u32)> = Vec::new();
-    for &number in numbers {
-        match ranges.last_mut() {
-            Some((_, last)) if *last + 1 == number => *last = number,
-            _ => ranges.push((number, number)),
-        }
-    }
-    let texts = ranges.iter().map(|(first, last)| format!("{first}-{last}"));
-    texts.collect::<Vec<_>>().join(", ")
-}
-
-/// As good as random, and the same for the same seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
-
-/// The driver's end: numbers the packets that it sends, and looks at what comes back.
-struct Driver {
-    pool: Arc<Mempool>,
-    port: Port,
-    owner: Owner,
-    out: Burst,
-    /// The next number to be sent, and the one that comes back next if none is missing.
-    next: u32,
-    due: u32,
-    back: u64,
-    lost: Vec<u32>,
-    twice: Vec<u32>,
-}
-
-impl Driver {
-    /// Sends as much as the ring takes, up to the number `last`.
-    fn send(&mut self, last: u32) {
-        while !self.out.is_full() && self.next < last {
-            let mut buffer = [0];
-            if self.pool.alloc_bulk(&mut buffer) == 0 {
-                break;
-            }
-            // SAFETY: a fresh buffer has more than 64 bytes.
-            unsafe {
-                let at = self.pool.ptr(buffer[0]);
-                at.write_bytes(0, 64);
-                at.add(14).cast::<u32>().write_unaligned(self.next);
-            }
-            assert!(self.out.push(buffer[0], 64, 0));
-            self.next += 1;
-        }
-        let tx = &self.port.tx_queues()[0];
-        tx.burst(self.owner, &mut self.out).unwrap();
-        tx.reclaim(self.owner).unwrap();
-    }
-
-    fn receive(&mut self) {
-        let mut burst = Burst::new(BURST);
-        let rx = &self.port.rx_queues()[0];
-        self.back += rx.burst(self.owner, &mut burst).unwrap() as u64;
-        for (&addr, &len) in burst.packets().0.iter().zip(burst.packets().1) {
-            assert_eq!(len, 64);
-            // SAFETY: inside the packet.
-            let number = unsafe { self.pool.ptr(addr).add(14).cast::<u32>().read_unaligned() };
-            assert!(number < self.next, "{number} was never sent");
-            if number < self.due {
-                self.twice.push(number);
-            } else {
-                self.lost.extend(self.due..number);
-                self.due = number + 1;
-            }
-        }
-        self.pool.free_burst(&mut burst);
-    }
-
-    /// Sends and receives until something is so.
-    fn run_until(&mut self, what: &str, last: u32, mut done: impl FnMut(&Self) -> bool) {
-        let end = Instant::now() + LIMIT;
-        while !done(self) {
-            assert!(
-                Instant::now() < end,
-                "{what}: sent {}, due {}, lost {}, tx {:?}, rx {:?}",
-                self.next,
-                self.due,
-                ranges(&self.lost),
-                self.port.tx_queues()[0].stats(),
-                self.port.rx_queues()[0].stats(),
-            );
-            self.send(last);
-            self.receive();
-        }
-    }
-
-    /// All that was sent before has come back or is lost.
-    fn settle(&mut self) {
-        let mark = self.next;
-        self.run_until("a packet after the crash", u32::MAX, |driver| {
-            driver.due > mark
-        });
-    }
-}
-
-fn crashes(name: &str, args: &str, kills: usize) {
-    let seed = std::env::var("VRING_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) * 0x9e37_79b9 + 1);
-    eprintln!("{name}: VRING_SEED={seed}");
-    let mut random = Random(seed);
-    let path = std::env::temp_dir().join(format!("vring-crash-{name}-{}", std::process::id()));
-    let pool = pool();
+fn device_crashes(name: &str, args: &str, kills: usize) {
+    let mut random = Random::new(name);
+    let path = path(name);
     let virtio = format!(
         "net_virtio_user_{name},path={},server=1,packed_vq=1",
         path.display()
     );
     let vhost = format!("net_vhost_{name},iface={},client=1{args}", path.display());
-    let mut driver = Driver {
-        port: open(&Device::parse(&virtio).unwrap(), &config(&pool)).unwrap(),
-        pool: pool.clone(),
-        owner: Owner::new(),
-        out: Burst::new(BURST),
-        next: 0,
-        due: 0,
-        back: 0,
-        lost: Vec::new(),
-        twice: Vec::new(),
-    };
-    let mut child = start(&vhost);
+    let mut driver = Driver::open(&virtio, 0);
+    let start = || again("device_process", &[(DEVICE, &vhost)]);
+    let mut child = start();
     driver.settle();
     let (mut since_settled, mut lost_before) = (0, 0);
-    for kill in 0..kills {
+    for nth in 0..kills {
         // Most die at their work, some while they take it up.
         if random.below(4) > 0 {
             driver.settle();
             let lost = driver.lost.len() - lost_before;
             assert!(
                 lost <= since_settled * BURST,
-                "VRING_SEED={seed}: {lost} packets lost by {since_settled} crashes before {kill}: {}",
+                "{lost} packets lost by {since_settled} crashes before {nth}: {}",
                 ranges(&driver.lost[lost_before..])
             );
             (since_settled, lost_before) = (0, driver.lost.len());
@@ -227,10 +73,9 @@ fn crashes(name: &str, args: &str, kills: usize) {
         for _ in 0..random.below(2000) {
             std::hint::spin_loop();
         }
-        child.kill().unwrap();
-        child.wait().unwrap();
+        kill(child);
         since_settled += 1;
-        child = start(&vhost);
+        child = start();
     }
     driver.settle();
     // Nothing more is sent: all that was comes back, and every descriptor that it was sent with.
@@ -256,13 +101,13 @@ fn crashes(name: &str, args: &str, kills: usize) {
         driver.due == last
     });
 
-    eprintln!(
-        "{name}: {kills} crashes, {} packets back, lost {}, twice {}",
+    println!(
+        "{name}: {kills} crashes of the device, {} packets back, lost {}, twice {}",
         driver.back,
         ranges(&driver.lost),
         ranges(&driver.twice)
     );
-    assert_eq!(driver.twice, [], "VRING_SEED={seed}");
+    assert_eq!(driver.twice, []);
     assert_eq!(
         driver.lost.iter().collect::<BTreeSet<_>>().len(),
         driver.lost.len()
@@ -276,31 +121,137 @@ fn crashes(name: &str, args: &str, kills: usize) {
     }
     driver.pool.free_burst(&mut driver.out);
     driver.port.close();
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert_eq!(pool.free_count(), BUFFERS, "buffers are missing");
+    kill(child);
+    assert_eq!(driver.pool.free_count(), BUFFERS, "buffers are missing");
 }
 
-/// What the used index of a split ring does not cover was never taken.
+/// The port at the other end keeps its rings. What the used index of a split ring does not cover was never taken.
 #[test]
 fn a_split_ring_outlives_its_device() {
-    crashes("split", ",packed_vq=0,in_order=0", 200);
+    device_crashes("split", ",packed_vq=0,in_order=0", 200);
 }
 
 /// The same with used elements that stand for several chains.
 #[test]
 fn a_split_ring_in_order_outlives_its_device() {
-    crashes("split_in_order", ",packed_vq=0", 50);
+    device_crashes("split_in_order", ",packed_vq=0", 50);
 }
 
 /// Descriptors that used elements were written over come back from the record.
 #[test]
 fn a_packed_ring_outlives_its_device() {
-    crashes("packed", ",in_order=0", 200);
+    device_crashes("packed", ",in_order=0", 200);
 }
 
 /// The same with used elements that stand for several chains.
 #[test]
 fn a_packed_ring_in_order_outlives_its_device() {
-    crashes("packed_in_order", "", 50);
+    device_crashes("packed_in_order", "", 50);
+}
+
+/// Packets of one driver that are on their way at a time.
+const WINDOW: u32 = 128;
+
+/// Not a test of its own: a process that is killed. It sends numbered packets and writes down how far it is: the numbers of the next to be sent and
+/// of the next that is due, how many are lost, how many came twice.
+#[test]
+fn driver_process() {
+    let (Ok(device), Ok(report)) = (std::env::var(DEVICE), std::env::var(REPORT)) else {
+        return;
+    };
+    end_with_parent();
+    let report = std::fs::OpenOptions::new()
+        .write(true)
+        .open(report)
+        .unwrap();
+    let mut driver = Driver::open(&device, std::env::var(LIFE).unwrap().parse().unwrap());
+    loop {
+        driver.receive();
+        let words = [
+            driver.next,
+            driver.due,
+            u32::try_from(driver.lost.len()).unwrap(),
+            u32::try_from(driver.twice.len()).unwrap(),
+        ];
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        report.write_all_at(&bytes, 0).unwrap();
+        driver.send((driver.due + WINDOW).min(driver.next + 8));
+    }
+}
+
+fn driver_crashes(name: &str, args: &str, kills: u32) {
+    const BUFFERS: usize = 4096;
+    let mut random = Random::new(name);
+    let (path, report_path) = (path(name), path(&format!("{name}-report")));
+    let Some(dpdk) = Dpdk::start(&path, name, BUFFERS) else {
+        println!("{name}: skipped, dpdk-testpmd is not installed");
+        return;
+    };
+    let report = std::fs::File::create_new(&report_path).unwrap();
+    let device = format!("net_virtio_user_{name},path={}{args}", path.display());
+    let read = || {
+        let mut bytes = [0; 16];
+        report_read(&report_path, &mut bytes);
+        let word = |at| u32::from_ne_bytes(std::array::from_fn(|nth| bytes[at + nth]));
+        [word(0), word(4), word(8), word(12)]
+    };
+    let (mut back, mut lost) = (0u64, Vec::new());
+    for life in 0..kills {
+        report.set_len(0).unwrap();
+        let variables = [
+            (DEVICE, &*device),
+            (REPORT, report_path.to_str().unwrap()),
+            (LIFE, &life.to_string()),
+        ];
+        let child = again("driver_process", &variables);
+        let (end, enough) = (Instant::now() + LIMIT, 1 + random.below(3000));
+        // Its link works, and it is somewhere in its work.
+        while u64::from(read()[1]) < enough {
+            assert!(Instant::now() < end, "driver {life} is at {:?}", read());
+            std::thread::yield_now();
+        }
+        for _ in 0..random.below(2000) {
+            std::hint::spin_loop();
+        }
+        kill(child);
+        let [next, due, missing, twice] = read();
+        assert_eq!((missing, twice), (0, 0), "driver {life}");
+        assert!(next - due <= WINDOW, "driver {life}: {due} to {next}");
+        back += u64::from(due);
+        lost.push(format!("{life}:{due}-{next}"));
+    }
+    let output = dpdk.finish();
+    let _not_there = std::fs::remove_file(&report_path);
+    println!(
+        "{name}: {kills} crashes of the driver, {back} packets back, on their way at each: {}",
+        lost.join(" ")
+    );
+    let [received, sent, dropped] =
+        ["RX-packets:", "TX-packets:", "TX-dropped:"].map(|name| number(&output, name));
+    println!("{name}: DPDK received {received}, sent {sent}, dropped {dropped}");
+    assert_eq!(received, sent + dropped, "{output}");
+    // What was read just before the end may have come back after it.
+    assert!(sent >= back, "{output}");
+    let most = u64::from(kills) * u64::from(WINDOW);
+    assert!(received <= back + most, "{output}");
+    let free = number(&output, "total_cache_count=") + number(&output, "common_pool_count=");
+    assert_eq!(free, BUFFERS as u64, "{output}");
+}
+
+fn report_read(path: &std::path::Path, bytes: &mut [u8; 16]) {
+    let file = std::fs::File::open(path).unwrap();
+    // Shorter as long as nothing was written.
+    let _shorter = file.read_at(bytes, 0);
+}
+
+/// DPDK's vhost carries on, the driver that comes next has a link that works, and DPDK's buffers are all accounted for.
+#[test]
+fn dpdk_outlives_the_driver_of_split_rings() {
+    driver_crashes("dpdk_split", "", 200);
+}
+
+/// The same with packed rings.
+#[test]
+fn dpdk_outlives_the_driver_of_packed_rings() {
+    driver_crashes("dpdk_packed", ",packed_vq=1", 200);
 }
