@@ -14,7 +14,7 @@ use vring_mem::guest::{DirtyLog, GuestMemory, LOG_PAGE, RingLog};
 use vring_net::Features;
 use vring_net::device::{DeviceRx, DeviceTx};
 use vring_peer::{RawDesc, RawRing, WRITE};
-use vring_ring::split::SplitDevice;
+use vring_ring::DeviceRing;
 
 /// Bytes of a log for all of the guest's memory.
 const LOG_BYTES: u64 = END / LOG_PAGE / 8 + 1;
@@ -60,12 +60,18 @@ fn ring_log(guest: &Guest) -> RingLog {
     RingLog { desc, avail, used }
 }
 
+/// What a device does in one run.
+trait Work {
+    fn run<R: DeviceRing>(&self, guest: &Guest, ring: R, memory: Arc<GuestMemory>);
+}
+
 /// One run of a device over memory whose bytes are all `fill` where it may write: the pages that changed, and those in the log.
 fn run(
     size: u16,
     features: Features,
+    in_order: bool,
     fill: u8,
-    device: impl FnOnce(&Guest, SplitDevice, Arc<GuestMemory>),
+    work: &impl Work,
     set_up: impl FnOnce(&Guest),
 ) -> (BTreeSet<u64>, BTreeSet<u64>) {
     let guest = Guest::new(size, features);
@@ -84,7 +90,12 @@ fn run(
     guest.raw.set_avail_event(half);
     set_up(&guest);
     let before = snapshot(&guest);
-    device(&guest, guest.ring(), logged.memory.clone());
+    let memory = logged.memory.clone();
+    if in_order {
+        work.run(&guest, guest.ring_in_order(), memory);
+    } else {
+        work.run(&guest, guest.ring(), memory);
+    }
     let after = snapshot(&guest);
     let changed = before.into_iter().zip(after);
     let changed = changed.filter(|(old, new)| old != new);
@@ -94,14 +105,9 @@ fn run(
 }
 
 /// Twice, over different bytes: what is written changes one of the two.
-fn check(
-    size: u16,
-    features: Features,
-    device: impl Fn(&Guest, SplitDevice, Arc<GuestMemory>),
-    set_up: impl Fn(&Guest),
-) {
-    let (changed, log) = run(size, features, 0xaa, &device, &set_up);
-    let (other, again) = run(size, features, 0x55, &device, &set_up);
+fn check(size: u16, features: Features, in_order: bool, work: &impl Work, set_up: impl Fn(&Guest)) {
+    let (changed, log) = run(size, features, in_order, 0xaa, work, &set_up);
+    let (other, again) = run(size, features, in_order, 0x55, work, &set_up);
     assert_eq!(log, again);
     assert_eq!(log, &changed | &other);
 }
@@ -134,6 +140,48 @@ fn sets() -> impl Strategy<Value = Features> {
     prop::sample::select(vec![PLAIN, MERGEABLE, PLAIN | event, MERGEABLE | event])
 }
 
+/// Sends packets of these lengths.
+struct Send {
+    features: Features,
+    lens: Vec<usize>,
+    kicks: bool,
+}
+
+impl Work for Send {
+    fn run<R: DeviceRing>(&self, guest: &Guest, ring: R, memory: Arc<GuestMemory>) {
+        let (pool, layout) = (guest.pool.clone(), layout(self.features));
+        let mut tx = DeviceTx::<_, false>::new(ring, memory, pool, layout)
+            .with_ring_log(Some(ring_log(guest)));
+        let mut burst = burst_of(&guest.pool, &self.lens);
+        tx.tx(&mut burst, &guest.counters).unwrap();
+        if self.kicks {
+            tx.want_kicks(true);
+        }
+        guest.pool.free_burst(&mut burst);
+    }
+}
+
+/// Receives, in bursts of at most so many packets.
+struct Receive {
+    features: Features,
+    burst: usize,
+    kicks: bool,
+}
+
+impl Work for Receive {
+    fn run<R: DeviceRing>(&self, guest: &Guest, ring: R, memory: Arc<GuestMemory>) {
+        let (pool, layout) = (guest.pool.clone(), layout(self.features));
+        let mut rx = DeviceRx::<_, false>::new(ring, memory, pool, layout)
+            .with_ring_log(Some(ring_log(guest)));
+        let mut burst = Burst::new(self.burst);
+        rx.rx(&mut burst, &guest.counters).unwrap();
+        if self.kicks {
+            rx.want_kicks(true);
+        }
+        guest.pool.free_burst(&mut burst);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
@@ -144,6 +192,7 @@ proptest! {
         features in sets(),
         posted in prop::collection::vec((prop::collection::vec(1u32..2500, 1..4), 0u64..9000), 1..60),
         lens in prop::collection::vec(14usize..1600, 1..40),
+        in_order: bool,
         kicks: bool,
     ) {
         // A first buffer that does not take the header would be a fault.
@@ -151,39 +200,26 @@ proptest! {
             .into_iter()
             .map(|(mut pieces, gap)| { pieces[0] += 12; (pieces, gap) })
             .collect();
-        let send = |guest: &Guest, ring, memory| {
-            let mut tx = DeviceTx::<_, false>::new(ring, memory, guest.pool.clone(), layout(features))
-                .with_ring_log(Some(ring_log(guest)));
-            let mut burst = burst_of(&guest.pool, &lens);
-            tx.tx(&mut burst, &guest.counters).unwrap();
-            if kicks {
-                tx.want_kicks(true);
-            }
-            guest.pool.free_burst(&mut burst);
-        };
-        check(1 << power, features, send, |guest| chains(guest, &posted, WRITE));
+        let send = Send { features, lens, kicks };
+        check(1 << power, features, in_order, &send, |guest| chains(guest, &posted, WRITE));
     }
 
-    /// Receiving: only the ring is written.
+    /// Receiving: only the ring is written, also where chains have several descriptors.
     #[test]
     fn receiving_logs_the_ring(
-        power in 2u32..=9,
+        power in 2u32..=10,
         features in sets(),
-        lens in prop::collection::vec(14usize..1600, 1..300),
+        packets in prop::collection::vec((14u32..1600, prop::collection::vec(1u32..30, 0..4)), 1..400),
+        burst in 1usize..512,
+        in_order: bool,
         kicks: bool,
     ) {
-        let receive = |guest: &Guest, ring, memory| {
-            let mut rx = DeviceRx::<_, false>::new(ring, memory, guest.pool.clone(), layout(features))
-                .with_ring_log(Some(ring_log(guest)));
-            let mut burst = Burst::new(512);
-            rx.rx(&mut burst, &guest.counters).unwrap();
-            if kicks {
-                rx.want_kicks(true);
-            }
-            guest.pool.free_burst(&mut burst);
-        };
-        check(1 << power, features, receive, |guest| {
-            let packets: Vec<_> = lens.iter().map(|&len| (vec![12 + u32::try_from(len).unwrap()], 0)).collect();
+        let receive = Receive { features, burst, kicks };
+        check(1 << power, features, in_order, &receive, |guest| {
+            let packets: Vec<_> = packets
+                .iter()
+                .map(|(first, more)| ([&[12 + first], &more[..]].concat(), 0))
+                .collect();
             chains(guest, &packets, 0);
         });
     }

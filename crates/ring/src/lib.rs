@@ -231,9 +231,11 @@ pub trait DeviceRing: Send {
     fn want_kicks(&mut self, on: bool) -> bool;
     /// Where a device would go on: the base of the vring (vhost-user's `VRING_BASE`).
     fn base(&self) -> u32;
-    /// Where this half wrote to the ring since `base` was `since`, a burst ago: area, offset in it, bytes. For the log of a migration, so it may
-    /// name bytes between those that were written: elements that in-order devices skip, later descriptors of packed chains.
-    fn written(&self, since: u32, each: &mut dyn FnMut(Area, u64, u64));
+    /// Where the next [`DeviceRing::complete`] writes: area, offset in it, bytes. For the log of a migration, so it is to be marked when that has
+    /// been published.
+    fn used_place(&self) -> (Area, u64, u64);
+    /// Where [`DeviceRing::publish`] writes besides, in the same terms.
+    fn index_place(&self) -> Option<(Area, u64, u64)>;
     /// Where `want_kicks` writes, in the same terms. A new half has written there too.
     fn event_word(&self) -> (Area, u64, u64);
 }

@@ -10,7 +10,7 @@ use vring_mem::mempool::{MAX_SEGS, NO_SEG, Segment};
 use vring_mem::{Burst, Mempool};
 use vring_ring::{DescFlags, DeviceRing, Head, RingFault};
 
-use super::dirty::{mark_event, mark_ring};
+use super::dirty::RingDirt;
 use super::pieces::Pieces;
 use super::{LOOK_AHEAD, ask, or_gone, translate};
 use crate::header::{self, HeaderLayout};
@@ -32,7 +32,7 @@ pub struct DeviceRx<R: DeviceRing, const OFF: bool = false> {
     /// The packet of odd shape that was received last, where the header says something.
     odd: Packet,
     pieces: Pieces,
-    ring_log: Option<RingLog>,
+    dirt: RingDirt,
 }
 
 /// What became of a chain of any shape.
@@ -74,15 +74,15 @@ impl<R: DeviceRing, const OFF: bool> DeviceRx<R, OFF> {
             gives: if OFF { layout.to_device.gives } else { 0 },
             odd: Packet::default(),
             pieces: Pieces::default(),
-            ring_log: None,
+            dirt: RingDirt::default(),
         }
     }
 
     /// With the addresses under which the ring's areas are logged, while the memory has a log.
     #[must_use]
     pub fn with_ring_log(mut self, ring_log: Option<RingLog>) -> Self {
-        self.ring_log = ring_log;
-        mark_event(&self.memory, ring_log, &self.ring);
+        self.dirt = RingDirt::new(ring_log);
+        self.dirt.mark_event(&self.memory, &self.ring);
         self
     }
 
@@ -100,8 +100,11 @@ impl<R: DeviceRing, const OFF: bool> DeviceRx<R, OFF> {
         if self.memory.is_poisoned() {
             return Err(RingFault::MemoryGone);
         }
-        self.rx_all(burst, counters)
-            .map_err(|fault| or_gone(&self.memory, fault))
+        let result = match self.memory.log() {
+            Some(_) => self.rx_logged(burst, counters),
+            None => self.rx_all(burst, counters),
+        };
+        result.map_err(|fault| or_gone(&self.memory, fault))
     }
 
     #[inline(always)]
@@ -111,7 +114,6 @@ impl<R: DeviceRing, const OFF: bool> DeviceRx<R, OFF> {
         if ready == 0 {
             return Ok(Tally::default());
         }
-        let since = self.ring.base();
         let (mut at, mut done, mut tally) = (first, 0, Tally::default());
         while done < ready {
             let wanted = (ready - done).min(LOOK_AHEAD);
@@ -136,8 +138,50 @@ impl<R: DeviceRing, const OFF: bool> DeviceRx<R, OFF> {
             }
         }
         self.ring.publish();
-        if let Some(log) = self.memory.log() {
-            mark_ring(log, self.ring_log, &self.ring, since);
+        tally.notify = self.ring.needs_call();
+        Ok(tally)
+    }
+
+    /// While pages are logged: chain by chain, and what is written of the ring is marked.
+    #[cold]
+    fn rx_logged(&mut self, burst: &mut Burst, counters: &Counters) -> Result<Tally, RingFault> {
+        let room = burst.capacity() - burst.len();
+        let (ready, mut done) = (self.ring.ready(room)?.min(room), 0);
+        let (mut tally, mut fault) = (Tally::default(), None);
+        while done < ready {
+            let mut buffer = [0];
+            if self.pool.alloc_bulk(&mut buffer) == 0 {
+                counters.no_buffer();
+                break;
+            }
+            match self.rx_odd(buffer[0], counters) {
+                Ok(Gathered::Packet(len, packet_flags)) => {
+                    burst.push_packet(&Packet {
+                        addr: buffer[0],
+                        len,
+                        flags: packet_flags,
+                        ..self.odd
+                    });
+                    tally.packets += 1;
+                    tally.bytes += u64::from(len);
+                }
+                Ok(Gathered::Dropped) => self.pool.free_bulk(&buffer),
+                stopped => {
+                    self.pool.free_bulk(&buffer);
+                    fault = stopped.err();
+                    break;
+                }
+            }
+            done += 1;
+        }
+        self.ring.publish();
+        if let Some(log) = self.memory.log().filter(|_| done > 0) {
+            self.dirt.mark(log, &self.ring);
+            log.tell();
+        }
+        // What came before a fault is received now; the fault is met again at the front next time.
+        if let Some(fault) = fault.filter(|_| tally.packets == 0) {
+            return Err(fault);
         }
         tally.notify = self.ring.needs_call();
         Ok(tally)
@@ -268,6 +312,9 @@ impl<R: DeviceRing, const OFF: bool> DeviceRx<R, OFF> {
         let head = self.ring.peek(0)?;
         let gathered = self.gather(head, buffer, counters)?;
         if !matches!(gathered, Gathered::NoBuffers) {
+            if self.memory.log().is_some() {
+                self.dirt.note(&self.ring);
+            }
             self.ring.complete(head.id, 0);
         }
         Ok(gathered)
@@ -373,7 +420,7 @@ impl<R: DeviceRing, const OFF: bool> DeviceRx<R, OFF> {
     /// Asks for kicks, or for none: true when chains came in meanwhile.
     pub fn want_kicks(&mut self, on: bool) -> bool {
         let came = self.ring.want_kicks(on);
-        mark_event(&self.memory, self.ring_log, &self.ring);
+        self.dirt.mark_event(&self.memory, &self.ring);
         came
     }
 

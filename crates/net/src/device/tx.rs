@@ -9,7 +9,7 @@ use vring_mem::guest::{Access, GuestMemory, RegionView, RingLog};
 use vring_mem::{Burst, Mempool};
 use vring_ring::{DescFlags, DeviceRing, Head, RingFault};
 
-use super::dirty::{mark_event, mark_ring};
+use super::dirty::RingDirt;
 use super::pieces::Pieces;
 use super::{LOOK_AHEAD, ask, or_gone, translate};
 use crate::header::{self, HeaderLayout};
@@ -28,7 +28,7 @@ pub struct DeviceTx<R: DeviceRing, const OFF: bool = false> {
     pieces: Pieces,
     /// Id and capacity of the chains that a packet is spread over.
     chains: Vec<(u16, u64)>,
-    ring_log: Option<RingLog>,
+    dirt: RingDirt,
 }
 
 enum Outcome {
@@ -54,15 +54,15 @@ impl<R: DeviceRing, const OFF: bool> DeviceTx<R, OFF> {
             layout,
             pieces: Pieces::default(),
             chains: Vec::new(),
-            ring_log: None,
+            dirt: RingDirt::default(),
         }
     }
 
     /// With the addresses under which the ring's areas are logged, while the memory has a log.
     #[must_use]
     pub fn with_ring_log(mut self, ring_log: Option<RingLog>) -> Self {
-        self.ring_log = ring_log;
-        mark_event(&self.memory, ring_log, &self.ring);
+        self.dirt = RingDirt::new(ring_log);
+        self.dirt.mark_event(&self.memory, &self.ring);
         self
     }
 
@@ -87,14 +87,14 @@ impl<R: DeviceRing, const OFF: bool> DeviceTx<R, OFF> {
             return Err(RingFault::MemoryGone);
         }
         let mut tally = Tally::default();
-        let since = self.ring.base();
         let result = self.tx_all(burst, &mut tally, counters);
         let taken = tally.packets + tally.refused;
         if taken > 0 {
             self.free_front(burst, taken);
             self.ring.publish();
             if let Some(log) = self.memory.log() {
-                mark_ring(log, self.ring_log, &self.ring, since);
+                self.dirt.mark(log, &self.ring);
+                log.tell();
             }
         }
         // What came before a fault is sent now; the fault is met again at the front next time.
@@ -249,12 +249,16 @@ impl<R: DeviceRing, const OFF: bool> DeviceTx<R, OFF> {
             }
         }
         let mut left = u64::from(len) + u64::from(header);
-        if self.memory.log().is_some() {
+        let logged = self.memory.log().is_some();
+        if logged {
             self.pieces.mark_written(left, &self.memory);
         }
         for &(id, capacity) in &self.chains {
             let here = left.min(capacity);
             left -= here;
+            if logged {
+                self.dirt.note(&self.ring);
+            }
             #[expect(
                 clippy::cast_possible_truncation,
                 reason = "at most a packet and its header"
@@ -339,7 +343,7 @@ impl<R: DeviceRing, const OFF: bool> DeviceTx<R, OFF> {
     /// Kicks on this ring only say that there are new buffers: a polling device does not want them.
     pub fn want_kicks(&mut self, on: bool) -> bool {
         let came = self.ring.want_kicks(on);
-        mark_event(&self.memory, self.ring_log, &self.ring);
+        self.dirt.mark_event(&self.memory, &self.ring);
         came
     }
 }

@@ -6,7 +6,7 @@ use vring_mem::{Burst, Mempool};
 use vring_net::device::{DeviceRx, DeviceTx};
 use vring_net::{Counters, Features, Tally};
 use vring_peer::{INDIRECT, Ram, RawDesc, RawRing};
-use vring_ring::split::SplitDevice;
+use vring_ring::split::{SplitDevice, SplitDeviceInOrder};
 use vring_ring::{RingFault, RingFeatures};
 
 use super::{all_free, layout, pool, take_all};
@@ -57,6 +57,20 @@ impl Guest {
         };
         // SAFETY: the areas lie in the memory, which the receiving and transmitting halves below hold.
         unsafe { SplitDevice::new(desc, avail, used, size, features) }
+    }
+
+    /// The same for a driver that wants its chains back in order.
+    pub fn ring_in_order(&self) -> SplitDeviceInOrder {
+        let size = self.raw.size();
+        let [desc, avail, used] =
+            RawRing::areas(FIRST.0, size).map(|addr| self.ram.theirs(addr, 1));
+        let features = RingFeatures {
+            event_idx: self.features.contains(Features::EVENT_IDX),
+            indirect: self.features.contains(Features::INDIRECT_DESC),
+            in_order: true,
+        };
+        // SAFETY: as in ring.
+        unsafe { SplitDeviceInOrder::new(desc, avail, used, size, features) }
     }
 
     pub fn rx(&self) -> DeviceRx<SplitDevice> {

@@ -120,8 +120,12 @@ impl<R: Recordable> DeviceRing for Recorded<R> {
         self.ring.base()
     }
 
-    fn written(&self, since: u32, each: &mut dyn FnMut(Area, u64, u64)) {
-        self.ring.written(since, each);
+    fn used_place(&self) -> (Area, u64, u64) {
+        self.ring.used_place()
+    }
+
+    fn index_place(&self) -> Option<(Area, u64, u64)> {
+        self.ring.index_place()
     }
 
     fn event_word(&self) -> (Area, u64, u64) {

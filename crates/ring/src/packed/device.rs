@@ -461,22 +461,13 @@ impl<const IN_ORDER: bool> DeviceRing for Device<IN_ORDER> {
         self.next.base()
     }
 
-    fn written(&self, since: u32, each: &mut dyn FnMut(Area, u64, u64)) {
-        // Of a chain only its first slot is written; all are told, since what the chain was is forgotten.
-        let (from, to) = (u64::from(since & 0x7fff), u64::from(self.next.slot));
-        if since == self.base() {
-            return;
-        }
-        if (since ^ self.base()) & 0x8000 == 0 {
-            each(Area::Desc, 16 * from, 16 * (to - from));
-        } else {
-            each(
-                Area::Desc,
-                16 * from,
-                16 * (u64::from(self.ring.size) - from),
-            );
-            each(Area::Desc, 0, 16 * to);
-        }
+    fn used_place(&self) -> (Area, u64, u64) {
+        // The second word.
+        (Area::Desc, 16 * u64::from(self.next.slot) + 8, 8)
+    }
+
+    fn index_place(&self) -> Option<(Area, u64, u64)> {
+        None
     }
 
     fn event_word(&self) -> (Area, u64, u64) {

@@ -309,22 +309,13 @@ impl<const IN_ORDER: bool> DeviceRing for Device<IN_ORDER> {
         self.avail_idx.into()
     }
 
-    fn written(&self, since: u32, each: &mut dyn FnMut(Area, u64, u64)) {
-        #[expect(clippy::cast_possible_truncation, reason = "the base of a split ring")]
-        let (mut at, end) = (since as u16, self.used_idx);
-        if at == end {
-            return;
-        }
-        each(Area::Device, 0, 4);
-        // Elements lie one after the other up to the end of the ring, and then from its start.
-        while at != end {
-            let slot = self.ring.slot(at) as u64;
-            let run = u64::from(end.wrapping_sub(at)).min(u64::from(self.ring.size()) - slot);
-            each(Area::Device, 4 + 8 * slot, 8 * run);
-            #[expect(clippy::cast_possible_truncation, reason = "at most the ring's size")]
-            let run = run as u16;
-            at = at.wrapping_add(run);
-        }
+    fn used_place(&self) -> (Area, u64, u64) {
+        let slot = self.ring.slot(self.used_idx) as u64;
+        (Area::Device, 4 + 8 * slot, 8)
+    }
+
+    fn index_place(&self) -> Option<(Area, u64, u64)> {
+        Some((Area::Device, 2, 2))
     }
 
     fn event_word(&self) -> (Area, u64, u64) {
