@@ -181,7 +181,7 @@ impl<R: DeviceRing, const OFF: bool> DeviceRx<R, OFF> {
         }
         // What came before a fault is received now; the fault is met again at the front next time.
         if let Some(fault) = fault.filter(|_| tally.packets == 0) {
-            return Err(fault);
+            ask(fault, &mut self.ring, &self.memory, counters)?;
         }
         tally.notify = self.ring.needs_call();
         Ok(tally)
