@@ -97,6 +97,8 @@ export interface NetVhostOptions extends DeviceOptions<'net_vhost'>, LinkFeature
   readonly legacyOlFlags?: boolean
   /** True: offer `ACCESS_PLATFORM`, for guests with an IOMMU; default false. */
   readonly iommuSupport?: boolean
+  /** True: answer front ends that ask for the configuration space; default false. */
+  readonly config?: boolean
 }
 
 /** A tap or macvtap: an Ethernet device of the kernel's whose other end is the port. */

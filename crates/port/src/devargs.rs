@@ -296,6 +296,7 @@ pub static DRIVERS: &[DriverInfo] = &[
             "packed_vq": "0: do not offer packed rings; default 1",
             "in_order": "0: do not offer IN_ORDER; default 1",
             "inflight": "0: do not offer to record what is in flight; default 1",
+            "config": "1: answer front ends that ask for the configuration space; default 0",
             "mrg_rxbuf": "0: do not offer mergeable receive buffers; default 1",
             "event_idx": "0: do not offer EVENT_IDX; default 1",
             "indirect": "0: do not offer indirect descriptors; default 1",

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use vring_mem::guest::GuestMemory;
-use vring_net::{Features, HeaderLayout, rarp_request};
+use vring_net::{Features, HeaderLayout, NetConfig, rarp_request};
 use vring_vhost::{
-    BackendConfig, BackendHandler, BackendServer, ProtocolFeatures, SocketRole, VhostError,
-    VringConfig,
+    BackendConfig, BackendHandler, BackendServer, Notifier, ProtocolFeatures, SocketRole,
+    VhostError, VringConfig,
 };
 
 use super::agree::Half;
@@ -17,7 +17,7 @@ use super::kind::DeviceKind;
 use super::paths::{device_rx, device_tx};
 use super::{MAX_QUEUES, Opened, check_queues, socket_details};
 use crate::event::by_eventfd;
-use crate::port::{Driver, Shared};
+use crate::port::{AppliedBy, Driver, Shared};
 use crate::{
     Device, LinkStatus, Offloads, PortConfig, PortError, PortEvent, PortInfo, RxOffloads,
     TxOffloads,
@@ -29,9 +29,9 @@ const OFFERED: Features = Features::VERSION_1
     .union(Features::MTU)
     .union(Features::GUEST_ANNOUNCE);
 
-/// The VMM has the configuration space of a net device. What this port asks it is translations.
-const OFFERED_PROTOCOL: ProtocolFeatures =
-    ProtocolFeatures::IMPLEMENTED.difference(ProtocolFeatures::CONFIG);
+/// Some of it only if the port's arguments say so: most VMMs have the configuration space of a net device themselves, and warn of a back end
+/// that has it too.
+const OFFERED_PROTOCOL: ProtocolFeatures = ProtocolFeatures::IMPLEMENTED;
 
 pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
     let path = device.require("iface")?.to_owned();
@@ -55,7 +55,11 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
     let iommu = device.switch("iommu-support", false)?;
     features.set(Features::ACCESS_PLATFORM, iommu);
     let mut protocol_features = OFFERED_PROTOCOL;
-    protocol_features.set(ProtocolFeatures::BACKEND_REQ, iommu);
+    let config_space = device.switch("config", false)?;
+    features.set(Features::STATUS, config_space);
+    features.set(Features::SPEED_DUPLEX, config_space);
+    protocol_features.set(ProtocolFeatures::CONFIG, config_space);
+    protocol_features.set(ProtocolFeatures::BACKEND_REQ, iommu || config_space);
     protocol_features.set(
         ProtocolFeatures::INFLIGHT_SHMFD,
         device.switch("inflight", true)?,
@@ -64,9 +68,18 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
 
     let shared = Shared::new(&device.name, config)?;
     let facts = Arc::new(Mutex::new(Facts::default()));
+    let space = Arc::new(Mutex::new(NetConfig {
+        status: Some(NetConfig::LINK_UP),
+        max_virtqueue_pairs: Some(queues),
+        mtu: Some(config.mtu),
+        speed: Some(LinkStatus::UP.speed),
+        duplex: Some(1),
+        ..NetConfig::default()
+    }));
     let handler = Handler {
         shared: shared.clone(),
         facts: facts.clone(),
+        space: space.clone(),
         rings: (0..2 * queues).map(|_| None).collect(),
         last_error: None,
     };
@@ -80,6 +93,7 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
         source,
     };
     let server = BackendServer::open(role, &path, backend, handler).map_err(vhost)?;
+    let notifier = server.notifier().clone();
     let control = Control::start(&format!("{}-ctl", device.name), {
         let shared = shared.clone();
         move |stop| {
@@ -103,6 +117,8 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
             queues,
             keeps_partial,
             facts,
+            space,
+            notifier,
         }),
     ))
 }
@@ -133,6 +149,16 @@ struct Vhost {
     queues: u16,
     keeps_partial: bool,
     facts: Arc<Mutex<Facts>>,
+    space: Arc<Mutex<NetConfig>>,
+    notifier: Arc<Notifier>,
+}
+
+impl Vhost {
+    /// The configuration space says something else from now on, and a front end that asked to be told is told.
+    fn change_space(&self, change: impl FnOnce(&mut NetConfig)) {
+        change(&mut self.space.lock().unwrap_or_else(PoisonError::into_inner));
+        self.notifier.config_changed();
+    }
 }
 
 /// What the control thread knows and [`Vhost::info`] tells.
@@ -185,6 +211,17 @@ impl Driver for Vhost {
     fn close(&self) {
         self.control.stop();
     }
+
+    fn set_link(&self, up: bool) -> Result<AppliedBy, PortError> {
+        let status = if up { NetConfig::LINK_UP } else { 0 };
+        self.change_space(|space| space.status = Some(status));
+        Ok(AppliedBy::Software)
+    }
+
+    fn set_mtu(&self, mtu: u16) -> Result<AppliedBy, PortError> {
+        self.change_space(|space| space.mtu = Some(mtu));
+        Ok(AppliedBy::Software)
+    }
 }
 
 /// A ring that runs, and whether packets may pass.
@@ -196,6 +233,7 @@ struct Running {
 struct Handler {
     shared: Arc<Shared>,
     facts: Arc<Mutex<Facts>>,
+    space: Arc<Mutex<NetConfig>>,
     rings: Vec<Option<Running>>,
     /// The same trouble with a peer that comes again and again is told once.
     last_error: Option<String>,
@@ -405,6 +443,11 @@ impl BackendHandler for Handler {
                 queue.and_then(|queue| queue.with_path(|path| path.set_memory(memory)));
             }
         }
+    }
+
+    fn config(&mut self) -> Vec<u8> {
+        let space = self.space.lock().unwrap_or_else(PoisonError::into_inner);
+        space.write().to_vec()
     }
 
     fn set_mtu(&mut self, mtu: u16) -> Result<(), String> {

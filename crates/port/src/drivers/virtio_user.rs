@@ -1,8 +1,8 @@
 //! `net_virtio_user`: the virtio driver, on a vhost-user back end or on vhost in the kernel.
 
 mod held;
-mod iommu;
 mod kernel;
+mod requests;
 mod rings;
 mod session;
 mod wishes;
@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use vring_net::Features;
+use vring_net::{Features, NetConfig};
 use vring_vhost::{Endpoint, SocketRole, VhostError};
 
 use super::agree::Half;
@@ -144,21 +144,43 @@ struct VirtioUser {
     role: SocketRole,
     max: u16,
     options: Options,
-    facts: Arc<Mutex<Option<Features>>>,
+    facts: Arc<Mutex<Option<Facts>>>,
     wishes: Arc<Wishes>,
+}
+
+/// What the control thread knows while there is a back end.
+#[derive(Debug, Clone, Copy)]
+struct Facts {
+    features: Features,
+    /// What the device says of itself, where it can be asked.
+    space: NetConfig,
 }
 
 impl Driver for VirtioUser {
     fn info(&self) -> PortInfo {
-        let features = *self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        let facts = *self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut details = socket_details(&self.path, self.role, facts.is_some());
+        let space = facts.map_or_else(NetConfig::default, |facts| facts.space);
+        if let Some(mac) = space.mac {
+            let digits = mac.map(|byte| format!("{byte:02x}"));
+            details.insert("device mac", digits.join(":"));
+        }
+        if let Some(mtu) = space.mtu {
+            details.insert("device mtu", mtu.to_string());
+        }
+        if let Some(pairs) = space.max_virtqueue_pairs {
+            details.insert("device queue pairs", pairs.to_string());
+        }
         PortInfo {
             driver: "net_virtio_user",
             max_rx_queues: self.max,
             max_tx_queues: self.max,
             rx_desc: self.options.rx_size,
             tx_desc: self.options.tx_size,
-            features: features.map(Features::names).unwrap_or_default(),
-            details: socket_details(&self.path, self.role, features.is_some()),
+            features: facts
+                .map(|facts| facts.features.names())
+                .unwrap_or_default(),
+            details,
         }
     }
 
@@ -168,7 +190,9 @@ impl Driver for VirtioUser {
 
     fn offloads(&self) -> Offloads {
         let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        facts.map_or(Offloads::NONE, |agreed| Half::Driver.offloads(agreed))
+        facts.map_or(Offloads::NONE, |facts| {
+            Half::Driver.offloads(facts.features)
+        })
     }
 
     fn close(&self) {
@@ -186,7 +210,7 @@ impl Driver for VirtioUser {
 struct Link {
     shared: Arc<Shared>,
     options: Options,
-    facts: Arc<Mutex<Option<Features>>>,
+    facts: Arc<Mutex<Option<Facts>>>,
     wishes: Arc<Wishes>,
     /// The rings that the queues have.
     held: Option<Held>,
@@ -229,9 +253,8 @@ impl Link {
     /// The session runs until the back end is gone or the port is closed.
     fn serve(&mut self, mut session: Session, stop: &OwnedFd) {
         self.last_error = None;
-        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Some(session.features());
-        self.shared.set_link(LinkStatus::UP);
-        let why = session.wait(stop, &self.wishes);
+        self.heed(&session);
+        let why = session.wait(stop, &self.wishes, |session| self.heed(session));
         rings::halt(&self.shared, true);
         self.shared.set_link(LinkStatus::DOWN);
         *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -243,6 +266,15 @@ impl Link {
                 source: why,
             });
         }
+    }
+
+    /// Takes over what the device says of itself.
+    fn heed(&self, session: &Session) {
+        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Some(Facts {
+            features: session.features(),
+            space: session.space(),
+        });
+        self.shared.set_link(session.link());
     }
 
     fn tell(&mut self, error: PortError) {

@@ -5,19 +5,19 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use vring_net::Features;
-use vring_vhost::{Frontend, FrontendRegion, ProtocolFeatures, VhostError};
+use vring_net::{Features, NetConfig};
+use vring_vhost::{Frontend, FrontendRegion, ProtocolFeatures, Request, VhostError};
 
 use super::Options;
 use super::held::Held;
-use super::iommu::Iommu;
+use super::requests::Requests;
 use super::rings::{self, Rings, detach, device_address};
 use super::wishes::Wishes;
-use crate::PortError;
 use crate::drivers::agree::acknowledge;
 use crate::drivers::kind::first_base;
 use crate::event::signal;
 use crate::port::Shared;
+use crate::{LinkStatus, PortError};
 
 /// Device status bits (virtio 1.2, 2.1).
 const ACKNOWLEDGE: u8 = 1;
@@ -32,7 +32,13 @@ const PROTOCOL: ProtocolFeatures = ProtocolFeatures::MQ
     .union(ProtocolFeatures::CONFIGURE_MEM_SLOTS)
     .union(ProtocolFeatures::NET_MTU)
     .union(ProtocolFeatures::INFLIGHT_SHMFD)
+    .union(ProtocolFeatures::CONFIG)
     .union(ProtocolFeatures::BACKEND_REQ);
+
+/// What a device says in its configuration space, taken where that can be read by message.
+const IN_SPACE: Features = Features::MAC
+    .union(Features::STATUS)
+    .union(Features::SPEED_DUPLEX);
 
 /// See the module. Its rings are taken over by the queues; what is left here is the connection.
 pub(super) struct Session {
@@ -41,7 +47,9 @@ pub(super) struct Session {
     rings: u16,
     /// Rings that the back end was told to leave alone.
     off: BTreeSet<u16>,
-    iommu: Option<Iommu>,
+    requests: Option<Requests>,
+    /// What the device says of itself, where it can be asked.
+    space: NetConfig,
 }
 
 impl Session {
@@ -71,7 +79,8 @@ impl Session {
             None => held.insert(Held::new(Rings::new(options, features)?, shared)?),
         };
         let bases = bases.unwrap_or_else(|| vec![first_base(features); held.rings.rings.len()]);
-        let iommu = set_up(&mut frontend, features, &held.rings, shared).map_err(vhost)?;
+        let requests = set_up(&mut frontend, features, &held.rings, shared).map_err(vhost)?;
+        let space = read_space(&mut frontend, features).map_err(vhost)?;
         held.pass_record(&mut frontend).map_err(vhost)?;
         start_rings(&mut frontend, features, &held.rings, &bases, options).map_err(vhost)?;
         rings::halt(shared, false);
@@ -80,7 +89,8 @@ impl Session {
             features,
             rings: 2 * options.pairs,
             off: BTreeSet::new(),
-            iommu,
+            requests,
+            space,
         })
     }
 
@@ -89,13 +99,46 @@ impl Session {
         self.features
     }
 
-    /// Tells the back end what is wished until it is gone or `stop` is readable, and says which.
-    pub(super) fn wait(&mut self, stop: &OwnedFd, wishes: &Wishes) -> VhostError {
+    /// What the device says of itself; nothing where it cannot be asked.
+    pub(super) fn space(&self) -> NetConfig {
+        self.space
+    }
+
+    /// The link as the device has it, up where it does not say.
+    pub(super) fn link(&self) -> LinkStatus {
+        let status = self.space.status.unwrap_or(NetConfig::LINK_UP);
+        let known = self.space.speed.filter(|&speed| speed != u32::MAX);
+        LinkStatus {
+            up: status & NetConfig::LINK_UP != 0,
+            speed: known.unwrap_or(LinkStatus::UP.speed),
+        }
+    }
+
+    /// Does what the back end asks; whether it has changed.
+    fn serve(&mut self) -> Result<bool, VhostError> {
+        let Some(requests) = &self.requests else {
+            return Ok(false);
+        };
+        if requests.serve(&mut self.frontend)? {
+            self.space = read_space(&mut self.frontend, self.features)?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Tells the back end what is wished, and calls `changed` when the device says something else of itself, until it is gone or `stop` is
+    /// readable, and says which.
+    pub(super) fn wait(
+        &mut self,
+        stop: &OwnedFd,
+        wishes: &Wishes,
+        changed: impl Fn(&Self),
+    ) -> VhostError {
         loop {
             if let Err(why) = self.tell(wishes) {
                 return why;
             }
-            let asked = self.iommu.as_ref().map_or(stop.as_fd(), Iommu::fd);
+            let asked = self.requests.as_ref().map_or(stop.as_fd(), Requests::fd);
             let mut fds = [
                 PollFd::new(stop, PollFlags::IN),
                 PollFd::new(&self.frontend, PollFlags::IN),
@@ -104,13 +147,11 @@ impl Session {
             ];
             match poll(&mut fds, None) {
                 Ok(_) if !fds[0].revents().is_empty() => return VhostError::Stopped,
-                Ok(_) if fds[1].revents().is_empty() => {
-                    if let Some(iommu) = &self.iommu
-                        && let Err(why) = iommu.serve(&mut self.frontend)
-                    {
-                        return why;
-                    }
-                }
+                Ok(_) if fds[1].revents().is_empty() => match self.serve() {
+                    Ok(true) => changed(self),
+                    Ok(false) => (),
+                    Err(why) => return why,
+                },
                 Ok(_) => {
                     if let Err(why) = self.frontend.check_alive() {
                         return why;
@@ -166,21 +207,27 @@ fn negotiate(frontend: &mut Frontend, options: &Options) -> Result<Features, Por
     };
     let offered = Features::from_bits_retain(frontend.get_features().map_err(vhost)?);
     // The control queue is the front end's, and we need none.
-    let mut features = acknowledge(offered, options.wanted, Features::CTRL_VQ);
+    let mut features = acknowledge(offered, options.wanted | IN_SPACE, Features::CTRL_VQ);
     if offered.contains(Features::PROTOCOL_FEATURES) {
         let mut protocol = frontend.get_protocol_features().map_err(vhost)? & PROTOCOL;
         if !options.inflight {
             protocol.remove(ProtocolFeatures::INFLIGHT_SHMFD);
         }
-        if !features.contains(Features::ACCESS_PLATFORM) {
+        if !features.contains(Features::ACCESS_PLATFORM)
+            && !protocol.contains(ProtocolFeatures::CONFIG)
+        {
             protocol.remove(ProtocolFeatures::BACKEND_REQ);
         }
         frontend.set_protocol_features(protocol).map_err(vhost)?;
         features |= Features::PROTOCOL_FEATURES;
     }
     // Without the channel nobody could ask for a translation.
-    if !frontend.protocol_features().contains(Iommu::NEEDS) {
+    if !frontend.protocol_features().contains(Requests::NEEDS) {
         features.remove(Features::ACCESS_PLATFORM);
+    }
+    // What cannot be read is not agreed on.
+    if !has_space(frontend) {
+        features.remove(IN_SPACE);
     }
     let pairs = if frontend.protocol_features().contains(ProtocolFeatures::MQ) {
         frontend.get_queue_num().map_err(vhost)?
@@ -208,7 +255,7 @@ fn set_up(
     features: Features,
     rings: &Rings,
     shared: &Shared,
-) -> Result<Option<Iommu>, VhostError> {
+) -> Result<Option<Requests>, VhostError> {
     let status = frontend
         .protocol_features()
         .contains(ProtocolFeatures::STATUS);
@@ -231,13 +278,39 @@ fn set_up(
         fd: region.fd(),
     });
     frontend.share_memory(&regions)?;
-    if !features.contains(Features::ACCESS_PLATFORM) {
+    let protocol = frontend.protocol_features();
+    if !protocol.contains(ProtocolFeatures::BACKEND_REQ) {
         return Ok(None);
     }
     let shared = regions.map(|region| (region.user_addr, region.size));
     frontend
         .open_backend_channel()
-        .map(|channel| Some(Iommu::new(channel, shared)))
+        .map(|channel| Some(Requests::new(channel, shared)))
+}
+
+fn has_space(frontend: &Frontend) -> bool {
+    let protocol = frontend.protocol_features();
+    protocol.contains(ProtocolFeatures::CONFIG)
+}
+
+/// Reads as much of the configuration space as the features say that there is. The features have been set.
+fn read_space(frontend: &mut Frontend, features: Features) -> Result<NetConfig, VhostError> {
+    let fields = [
+        (Features::MAC, 6),
+        (Features::STATUS, 8),
+        (Features::MQ, 10),
+        (Features::MTU, 12),
+        (Features::SPEED_DUPLEX, 17),
+    ];
+    let agreed = fields.iter().filter(|(field, _)| features.contains(*field));
+    let Some(&(_, size)) = agreed.last().filter(|_| has_space(frontend)) else {
+        return Ok(NetConfig::default());
+    };
+    let bytes = frontend.get_config(0, size)?;
+    NetConfig::read(&bytes, features).map_err(|error| VhostError::BadValue {
+        request: Request::GET_CONFIG,
+        reason: error.to_string(),
+    })
 }
 
 fn start_rings(
