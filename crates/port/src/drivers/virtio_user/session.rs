@@ -302,8 +302,8 @@ fn read_space(frontend: &mut Frontend, features: Features) -> Result<NetConfig, 
         (Features::MTU, 12),
         (Features::SPEED_DUPLEX, 17),
     ];
-    let agreed = fields.iter().filter(|(field, _)| features.contains(*field));
-    let Some(&(_, size)) = agreed.last().filter(|_| has_space(frontend)) else {
+    let mut agreed = fields.iter().filter(|(field, _)| features.contains(*field));
+    let Some(&(_, size)) = agreed.next_back().filter(|_| has_space(frontend)) else {
         return Ok(NetConfig::default());
     };
     let bytes = frontend.get_config(0, size)?;
