@@ -44,7 +44,7 @@ export async function runInside(
 async function boot(file: string, options: GuestOptions): Promise<readonly InsideTest[]> {
   try {
     await using guest = await Guest.start(options)
-    return await runInside(guest, file)
+    return await runInside(guest, file, options.specTimeout)
   } catch (error) {
     return [{ title: `${file} runs in a guest`, outcome: 'failed', details: String(error) }]
   }
@@ -70,8 +70,10 @@ export async function declareInside(
   for (const { title, outcome, details } of await boot(file, { ...kernel, ...options })) {
     const declare = outcome === 'skipped' ? test.skip : test
     declare(`${prefix}: ${title}`, (t) => {
-      if (outcome === 'passed') t.pass()
-      else t.fail(`in the guest:\n${details}`)
+      if (outcome !== 'passed') return t.fail(`in the guest:\n${details}`)
+      const logged = details.match(/(?<=^# +)\S.*/gm) ?? []
+      if (logged.length > 0) t.log(logged.join('\n'))
+      return t.pass()
     })
   }
 }

@@ -19,6 +19,8 @@ export interface GuestOptions {
   readonly fds?: readonly number[]
   /** Milliseconds for the boot, and for each command that has no time of its own; default 120000. */
   readonly timeout?: number
+  /** Milliseconds for a spec that runs inside; default 240000. */
+  readonly specTimeout?: number
   readonly cwd?: string
 }
 
