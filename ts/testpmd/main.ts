@@ -17,6 +17,7 @@ import { ODD_PORTS_WARNING } from './print/config.ts'
 import { STATS_PERIOD_HEADER } from './print/stats.ts'
 import { Prompt } from './prompt.ts'
 import { ScriptRunner } from './script/runner.ts'
+import { watchScript } from './script/watch.ts'
 import { Session } from './session.ts'
 import { USAGE } from './usage.ts'
 
@@ -144,9 +145,11 @@ async function runSession(
     const lcores = eal.lcores.filter((lcore) => lcore.id !== eal.mainLcore)
     const session = new Session({ ports, mempool, lcores, mainLcore: eal.mainLcore, options, output, script })
     await Promise.race([checkLinks(ports, options, output), end.promise])
+    const unwatch = options.watch ? watchScript(session, output) : undefined
     try {
       await (options.interactive ? promptFor(session, output, end) : forwardAlone(session, output, end))
     } finally {
+      unwatch?.()
       if (session.forwarding) await stop(session, output)
       await session.close()
       await shutDown(session.ports, output)

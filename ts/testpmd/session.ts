@@ -11,7 +11,8 @@ import { forwardCount, type ForwardReport, streamCount, type StreamCount } from 
 import type { ForwardingConfig, PortQueues, TransferConfig } from './print/config.ts'
 import { rateOf, type Rates, ratesBetween, type Sample } from './print/stats.ts'
 import type { ShownXstat } from './print/xstats.ts'
-import type { Moved, ScriptRunner } from './script/runner.ts'
+import type { StreamOrder } from './script/protocol.ts'
+import { type Moved, ScriptRunner } from './script/runner.ts'
 import { csumOptions, engineOptions, initialSettings, peerOfPort, type Settings } from './settings.ts'
 import { type CorePlan, planCores, planStreams, type StreamPlan } from './topology.ts'
 
@@ -57,6 +58,7 @@ export class Session {
   readonly parts: SessionParts
   readonly settings: Settings
   private readonly engines: EngineRunner
+  private scripts: ScriptRunner | undefined
   private run: Run | undefined
   private lastRun: Run | undefined
   private stopping: Promise<ForwardReport> | undefined
@@ -72,6 +74,7 @@ export class Session {
       parts.lcores.map((lcore) => lcore.id),
     )
     this.engines = new EngineRunner(parts.lcores)
+    this.scripts = parts.script
     this.open = parts.ports
     this.queues = { rx: parts.options.rxq, tx: parts.options.txq }
   }
@@ -191,14 +194,37 @@ export class Session {
   }
 
   private async startScript(plans: readonly CorePlan[], burst: number): Promise<void> {
-    const script = this.parts.script!
+    const script = this.scripts!
     const used = new Set(plans.map((plan) => plan.lcore))
     await script.load(this.parts.lcores.filter((lcore) => used.has(lcore.id)))
-    await script.start(plans, burst, (plan) => ({
+    await script.start(plans, burst, (plan) => this.hand(plan))
+  }
+
+  /** Hands the queues of a stream to a worker. */
+  private hand(plan: StreamPlan): StreamOrder {
+    return {
       plan,
       rx: this.port(plan.rxPort).rxQueues[plan.rxQueue]!.handOver(),
       tx: this.port(plan.txPort).txQueues[plan.txQueue]!.handOver(),
-    }))
+    }
+  }
+
+  /** The script that was given; undefined when none was. */
+  get scriptFile(): string | undefined {
+    return this.scripts?.file
+  }
+
+  /**
+   * Forwards with that script: from the next start, or at once where a script forwards. Throws what is wrong with the script; the one before
+   * goes on then.
+   */
+  async setScript(file: string): Promise<void> {
+    if (this.scripts === undefined) {
+      const scripts = new ScriptRunner(file, (text) => this.parts.output.out(text))
+      await scripts.load(this.parts.lcores.slice(0, 1))
+      this.scripts = scripts
+    } else await this.scripts.replace(file, this.settings.burst, (plan) => this.hand(plan))
+    this.settings.mode = 'script'
   }
 
   /** Empties the receive queues of what arrived while nobody forwarded. */
@@ -226,7 +252,7 @@ export class Session {
 
   private async finish(run: Run): Promise<ForwardReport> {
     if (run.mode !== 'script') return this.report(run, await this.engines.stop())
-    const script = this.parts.script!
+    const script = this.scripts!
     await script.stop()
     return this.report(run, script.moved())
   }
@@ -235,14 +261,14 @@ export class Session {
   forwardReport(): ForwardReport | undefined {
     const run = this.run ?? this.lastRun
     if (run === undefined) return undefined
-    return this.report(run, run.mode === 'script' ? this.parts.script!.moved() : this.engines.moved())
+    return this.report(run, run.mode === 'script' ? this.scripts!.moved() : this.engines.moved())
   }
 
   /** Counts streams and ports of this run, or the last, from here. */
   clearForward(): void {
     const run = this.run ?? this.lastRun
     if (run === undefined) return
-    run.cleared = run.mode === 'script' ? this.parts.script!.moved() : this.engines.moved()
+    run.cleared = run.mode === 'script' ? this.scripts!.moved() : this.engines.moved()
     for (const id of run.ports) run.before.set(id, this.port(id).stats())
   }
 
@@ -292,6 +318,6 @@ export class Session {
   /** Ends the forwarding threads. Forwarding must have stopped. */
   async close(): Promise<void> {
     await this.engines.close()
-    await this.parts.script?.close()
+    await this.scripts?.close()
   }
 }

@@ -26,6 +26,7 @@ testpmd options:
   --forward-mode=MODE            io, mac, macswap, flowgen, rxonly, txonly, csum, icmpecho, noisy, 5tswap
                                  or recycle_mbufs (default io)
   --script FILE.ts               forward with a script in the place of a mode
+  --watch                        load the script again whenever its file has changed
   --nb-cores=N                   lcores that forward (default 1)
   --nb-ports=N                   ports that forward (default all)
   --coremask=MASK                the lcores that forward, hexadecimal

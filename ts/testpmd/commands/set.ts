@@ -1,4 +1,6 @@
 /** set: what counts from the next start. */
+import { existsSync } from 'node:fs'
+import { resolve } from 'node:path'
 import { ENGINES, MAX_BURST, type Mode, modesOf, parseTxpkts } from '../modes.ts'
 import { HEADROOM } from '../options.ts'
 import type { Split } from '../settings.ts'
@@ -24,6 +26,15 @@ function setTxpkts({ session, output }: Scene, text: string): void {
 function setMode({ session, output }: Scene, mode: Mode, retry: boolean): void {
   Object.assign(session.settings, { mode, retry })
   output.out(`Set ${mode} packet forwarding mode${retry ? ' with retry' : ''}\n`)
+}
+
+async function setScript({ session, output }: Scene, path: string): Promise<void> {
+  const file = resolve(path)
+  if (!existsSync(file)) output.err(`set fwd script: there is no file ${file}\n`)
+  else {
+    await session.setScript(file)
+    output.out('Set script packet forwarding mode\n')
+  }
 }
 
 const SPLITS: readonly Split[] = ['off', 'on', 'rand']
@@ -56,6 +67,12 @@ export const setCommands = (hasScript: boolean): readonly Command[] => [
     section: 'config',
     help: 'What forwards packets.',
     run: (scene, [mode]) => setMode(scene, mode as Mode, false),
+  },
+  {
+    pattern: 'set fwd script <file>',
+    section: 'config',
+    help: 'Forward with a script. Where a script forwards already, this one takes its place at once, and no packet is lost.',
+    run: (scene, [file]) => setScript(scene, String(file)),
   },
   {
     pattern: `set fwd ${ENGINES.join('|')} retry`,

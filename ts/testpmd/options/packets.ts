@@ -31,7 +31,7 @@ export interface PacketOptions {
   readonly peers: ReadonlyMap<number, string>
 }
 
-export const PACKET_FLAGS = ['txonly-multi-flow']
+export const PACKET_FLAGS = ['txonly-multi-flow', 'watch']
 export const PACKET_VALUES = [
   ...['forward-mode', 'script', 'burst', 'txpkts', 'tx-ip', 'tx-udp', 'txonly-flows', 'flowgen-flows'],
   ...['flowgen-clones', 'eth-peer', 'eth-peers-configfile', 'noisy-tx-sw-buffer-size'],
@@ -62,7 +62,9 @@ function readScript(reader: Reader): Pick<PacketOptions, 'script' | 'watch'> {
       '--script takes the place of --forward-mode: give one of them (the prompt can change it)',
     )
   }
-  return { script, watch: reader.has('watch') }
+  const watch = reader.has('watch')
+  if (watch && script === undefined) throw new UsageError('--watch: expected --script FILE, which it watches')
+  return { script, watch }
 }
 
 function readIp(text: string | undefined): PacketOptions['txIp'] {

@@ -106,31 +106,70 @@ class ScriptWorker {
   }
 }
 
+/** What a stream has moved with all workers that it had. */
+const together = (one: Moved | undefined, other: Moved): Moved => ({
+  rx: (one?.rx ?? 0) + other.rx,
+  tx: (one?.tx ?? 0) + other.tx,
+  dropped: (one?.dropped ?? 0) + other.dropped,
+})
+
+/** A part of a run: the streams of one lcore, and who forwards them now. */
+interface Running {
+  readonly plan: CorePlan
+  worker: ScriptWorker
+  /** What workers that were replaced have moved, by stream. */
+  before: readonly Moved[]
+}
+
+const movedOf = ({ worker, before }: Running): readonly Moved[] =>
+  worker.moved().map((moved, i) => together(before[i], moved))
+
 /** The workers of a session's script, one for each forwarding lcore that is used. */
 export class ScriptRunner {
-  private readonly file: string
+  private script: string
   private readonly say: (text: string) => void
-  private readonly workers = new Map<number, ScriptWorker>()
-  private running: ScriptWorker[] = []
+  private workers = new Map<number, ScriptWorker>()
+  private readonly lcores = new Map<number, LcoreConfig>()
+  private running: Running[] = []
+  private ended: readonly Moved[] = []
+  private replacing: Promise<void> = Promise.resolve()
 
   /** `say` prints what a script logs and throws. */
   constructor(file: string, say: (text: string) => void) {
-    this.file = file
+    this.script = file
     this.say = say
+  }
+
+  /** The file of the script that forwards now. */
+  get file(): string {
+    return this.script
   }
 
   /** Starts a worker for each lcore and loads the script in it. Throws when the script cannot be loaded. */
   async load(lcores: readonly LcoreConfig[]): Promise<void> {
-    const fresh = lcores.filter((lcore) => !this.workers.has(lcore.id))
-    await Promise.all(
-      fresh.map(async ({ id, cpus }) => {
-        // As native lcores: pinned to one CPU or to none.
-        const cpu = cpus.length === 1 ? cpus[0] : undefined
-        const worker = new ScriptWorker({ file: this.file, lcore: id, cpu }, this.say)
-        this.workers.set(id, worker)
-        await worker.loaded()
-      }),
-    )
+    await this.replacing
+    const missing = lcores.filter((lcore) => !this.workers.has(lcore.id))
+    for (const lcore of missing) this.lcores.set(lcore.id, lcore)
+    for (const [id, worker] of await this.workersFor(this.script, missing)) this.workers.set(id, worker)
+  }
+
+  /** A loaded worker for each lcore, or none: those that could be started are ended again when one cannot. */
+  private async workersFor(
+    file: string,
+    lcores: readonly LcoreConfig[],
+  ): Promise<ReadonlyMap<number, ScriptWorker>> {
+    const fresh = lcores.map(({ id, cpus }) => {
+      // As native lcores: pinned to one CPU or to none.
+      const cpu = cpus.length === 1 ? cpus[0] : undefined
+      return [id, new ScriptWorker({ file, lcore: id, cpu }, this.say)] as const
+    })
+    try {
+      await Promise.all(fresh.map(([, worker]) => worker.loaded()))
+      return new Map(fresh)
+    } catch (error) {
+      await Promise.allSettled(fresh.map(([, worker]) => worker.close()))
+      throw error
+    }
   }
 
   /** Hands the queues of every stream over and resolves when all workers poll. */
@@ -139,24 +178,62 @@ export class ScriptRunner {
     burst: number,
     hand: (plan: StreamPlan) => StreamOrder,
   ): Promise<void> {
-    this.running = plans.map((plan) => this.workers.get(plan.lcore)!)
-    await Promise.all(this.running.map((worker, i) => worker.start(plans[i]!, burst, hand)))
+    await this.replacing
+    this.running = plans.map((plan) => ({ plan, worker: this.workers.get(plan.lcore)!, before: [] }))
+    await Promise.all(this.running.map(({ worker, plan }) => worker.start(plan, burst, hand)))
+  }
+
+  /**
+   * Puts another script, or the same file as it is now, in the place of the one that forwards. It is loaded first, in threads of its own: when
+   * that fails this throws, and what forwards goes on. Then each lcore's streams go over at once: the old worker ends with the burst that it
+   * has, what comes meanwhile waits in the rings. What the old one's module remembers is gone.
+   */
+  replace(file: string, burst: number, hand: (plan: StreamPlan) => StreamOrder): Promise<void> {
+    const replaced = this.replacing.then(() => this.exchange(file, burst, hand))
+    // The next one waits for this one, however it ends.
+    this.replacing = replaced.catch(() => {})
+    return replaced
+  }
+
+  private async exchange(
+    file: string,
+    burst: number,
+    hand: (plan: StreamPlan) => StreamOrder,
+  ): Promise<void> {
+    const fresh = await this.workersFor(file, [...this.lcores.values()])
+    for (const part of this.running) {
+      const old = part.worker
+      old.signalStop()
+      await old.stopped()
+      part.before = movedOf(part)
+      part.worker = fresh.get(part.plan.lcore)!
+      await part.worker.start(part.plan, burst, hand)
+    }
+    const old = [...this.workers.values()]
+    this.workers = new Map(fresh)
+    this.script = file
+    await Promise.allSettled(old.map((worker) => worker.close()))
   }
 
   /** What each stream moved so far, in the order of the plans that were started. */
   moved(): readonly Moved[] {
-    return this.running.flatMap((worker) => worker.moved())
+    return this.running.length > 0 ? this.running.flatMap((part) => movedOf(part)) : this.ended
   }
 
   /** Stops every worker at its next look at the flag; resolves when all queues are released. Says which worker failed. */
   async stop(): Promise<void> {
-    for (const worker of this.running) worker.signalStop()
-    const results = await Promise.allSettled(this.running.map((worker) => worker.stopped()))
+    await this.replacing
+    for (const { worker } of this.running) worker.signalStop()
+    const results = await Promise.allSettled(this.running.map(({ worker }) => worker.stopped()))
     for (const result of results)
       if (result.status === 'rejected') this.say(`script: ${messageOf(result.reason)}\n`)
+    // Nothing is handed to a run that has ended; its counts stay.
+    this.ended = this.running.flatMap((part) => movedOf(part))
+    this.running = []
   }
 
   async close(): Promise<void> {
+    await this.replacing
     await Promise.allSettled([...this.workers.values()].map((worker) => worker.close()))
     this.workers.clear()
   }
