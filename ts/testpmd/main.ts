@@ -5,7 +5,9 @@ import { resolve } from 'node:path'
 import { pciDevices, version } from '../index.ts'
 import { allowedCpus } from '../machine/cpus.ts'
 import { start, stop } from './commands/forward.ts'
+import type { Command, Scene } from './commands/grammar.ts'
 import { commandsFor, execute } from './commands/index.ts'
+import { loadFile } from './commands/load.ts'
 import { showStats } from './commands/show.ts'
 import { type EalConfig, parseEal } from './eal.ts'
 import { EndRequest } from './end.ts'
@@ -91,12 +93,32 @@ async function forwardAlone(session: Session, output: Output, end: EndRequest): 
   process.stdin.pause()
 }
 
+/** Runs the commands of `--cmdline-file`; whether one of them was `quit`. */
+async function runCommandFile(
+  session: Session,
+  output: Output,
+  commands: readonly Command[],
+): Promise<boolean> {
+  const { cmdlineFile } = session.parts.options
+  let left = false
+  if (cmdlineFile === undefined) return left
+  const scene: Scene = { session, output, quit: () => void (left = true) }
+  const run = async (line: string): Promise<void> => {
+    if (!left) await execute(commands, scene, line)
+  }
+  await loadFile(scene, cmdlineFile.path, cmdlineFile.echo, run)
+  return left
+}
+
 async function promptFor(session: Session, output: Output, end: EndRequest): Promise<void> {
-  if (session.parts.options.autoStart) {
+  const { autoStart } = session.parts.options
+  const commands = commandsFor(session.parts.script !== undefined)
+  const left = await runCommandFile(session, output, commands)
+  if (left) return
+  if (autoStart && !session.forwarding) {
     output.out('Start automatic packet forwarding\n')
     await start(session, output, 0)
   }
-  const commands = commandsFor(session.parts.script !== undefined)
   const prompt: Prompt = new Prompt(
     { input: process.stdin, output: process.stdout },
     {

@@ -1,4 +1,5 @@
 /** The half of the command line after `--`: testpmd's own options. */
+import { existsSync } from 'node:fs'
 import { getopt, type OptionSpec, UsageError } from './getopt.ts'
 import { MEASURE_FLAGS, MEASURE_VALUES, type MeasureOptions, readMeasure } from './options/measure.ts'
 import { type Machine, PLACEMENT_VALUES, type PlacementOptions, readPlacement } from './options/placement.ts'
@@ -18,6 +19,8 @@ export { HEADROOM } from './options/packets.ts'
 /** What testpmd's options say. */
 export interface AppOptions extends PacketOptions, MeasureOptions, PlacementOptions {
   readonly interactive: boolean
+  /** Commands that are run before the prompt comes. */
+  readonly cmdlineFile: { readonly path: string; readonly echo: boolean } | undefined
   readonly autoStart: boolean
   readonly txFirst: boolean
   readonly retry: boolean
@@ -65,6 +68,7 @@ const FLAGS = [
 ]
 const VALUES = [
   ...['rxq', 'txq', 'rxd', 'txd', 'total-num-mbufs', 'mbuf-size', 'max-pkt-len'],
+  ...['cmdline-file', 'cmdline-file-noecho'],
   ...[...PACKET_VALUES, ...MEASURE_VALUES, ...PLACEMENT_VALUES],
 ]
 
@@ -117,9 +121,19 @@ function readSizes(reader: Reader): Pick<AppOptions, 'mbufSize' | 'totalNumMbufs
   }
 }
 
+function readCmdlineFile(reader: Reader): AppOptions['cmdlineFile'] {
+  const quiet = reader.last('cmdline-file-noecho')
+  const path = quiet ?? reader.last('cmdline-file')
+  if (path === undefined) return undefined
+  if (!existsSync(path)) throw new UsageError(`cmdline-file: there is no file ${path}`)
+  return { path, echo: quiet === undefined }
+}
+
 function selectedLines(reader: Reader): string[] {
   const lines: string[] = []
   if (reader.has('interactive')) lines.push('Interactive-mode selected')
+  const commands = reader.last('cmdline-file') ?? reader.last('cmdline-file-noecho')
+  if (commands !== undefined) lines.push(`CLI commands to be read from ${commands}`)
   if (reader.has('auto-start')) lines.push('Auto-start selected')
   if (reader.has('tx-first')) lines.push('Ports to start sending a burst of packets first')
   if (reader.has('forward-mode')) lines.push(`Set ${readMode(reader)} packet forwarding mode`)
@@ -148,6 +162,7 @@ export function parseApp(argv: readonly string[], machine: Machine): AppOptions 
     ...readMeasure(reader, lcores),
     ...sizes,
     interactive,
+    cmdlineFile: readCmdlineFile(reader),
     txFirst,
     retry: false,
     autoStart: reader.has('auto-start'),

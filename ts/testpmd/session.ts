@@ -7,6 +7,7 @@ import { sendFirst, type SentFirst } from './first.ts'
 import { type Mode, receives } from './modes.ts'
 import type { AppOptions } from './options.ts'
 import type { Output } from './output.ts'
+import { BitrateStats } from './bitrate.ts'
 import { forwardCount, type ForwardReport, streamCount, type StreamCount } from './counts.ts'
 import type { ForwardingConfig, PortQueues, TransferConfig } from './print/config.ts'
 import { rateOf, type Rates, ratesBetween, type Sample } from './print/stats.ts'
@@ -59,6 +60,8 @@ export class Session {
   readonly settings: Settings
   private readonly engines: EngineRunner
   private scripts: ScriptRunner | undefined
+  /** Bits a second; undefined without `--bitrate-stats`. */
+  readonly bitrate: BitrateStats | undefined
   private run: Run | undefined
   private lastRun: Run | undefined
   private stopping: Promise<ForwardReport> | undefined
@@ -77,6 +80,8 @@ export class Session {
     this.scripts = parts.script
     this.open = parts.ports
     this.queues = { rx: parts.options.rxq, tx: parts.options.txq }
+    const counts = parts.options.bitrateStats !== undefined
+    this.bitrate = counts ? new BitrateStats(() => this.ports) : undefined
   }
 
   get ports(): readonly Port[] {
@@ -317,6 +322,7 @@ export class Session {
 
   /** Ends the forwarding threads. Forwarding must have stopped. */
   async close(): Promise<void> {
+    this.bitrate?.close()
     await this.engines.close()
     await this.scripts?.close()
   }

@@ -13,10 +13,9 @@ export interface CsumSettings {
   /** Bytes of payload of the segments that TCP is cut into; 0: none. */
   readonly tso: number
   readonly gso: boolean
-  readonly parseTunnel: boolean
 }
 
-export const PLAIN_CSUM: CsumSettings = { hw: new Set(), tso: 0, gso: false, parseTunnel: true }
+export const PLAIN_CSUM: CsumSettings = { hw: new Set(), tso: 0, gso: false }
 
 /** See the file's first line. */
 export interface Settings {

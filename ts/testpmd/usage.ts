@@ -21,6 +21,8 @@ EAL options:
 
 testpmd options:
   -i, --interactive              show a prompt
+  --cmdline-file=FILE            run the commands of a file before the prompt comes, showing them
+  --cmdline-file-noecho=FILE     the same without showing them
   -a, --auto-start               start forwarding at once, with the prompt
   --tx-first                     send a burst on every transmit queue first (without the prompt)
   --forward-mode=MODE            io, mac, macswap, flowgen, rxonly, txonly, csum, icmpecho, noisy, 5tswap
@@ -54,6 +56,8 @@ testpmd options:
   --mbuf-size=N                  bytes of a buffer, 128 bytes of headroom included (default 2176)
   --max-pkt-len=N                longest frame, 64 to 65535
   --stats-period=SECONDS         show statistics regularly (without the prompt)
+  --latencystats=LCORE           measure how long packets are here: \`show latencystats\`
+  --bitrate-stats=LCORE          count bits a second of every port: \`show bitrate\`
   --record-burst-stats           show how many packets bursts have
   --record-core-cycles           show processor cycles for each packet
   --display-xstats=NAME[,...]    counters that \`show port stats\` shows too

@@ -18,7 +18,7 @@ export interface MeasureOptions {
 }
 
 export const MEASURE_FLAGS = ['xstats-sizes', 'record-core-cycles', 'record-burst-stats']
-export const MEASURE_VALUES = ['stats-period', 'display-xstats']
+export const MEASURE_VALUES = ['stats-period', 'display-xstats', 'latencystats', 'bitrate-stats']
 
 function readDisplayXstats(text: string | undefined): readonly string[] {
   if (text === undefined) return []
