@@ -53,7 +53,7 @@ impl Iommu {
     /// Tells the pages that were asked for; how many.
     fn serve(&mut self, guest: &Guest) -> usize {
         let mut asked = Vec::new();
-        self.misses.ask(|page, access| {
+        self.misses.ask(|page, access, _| {
             asked.push((page, access));
             true
         });
@@ -67,12 +67,12 @@ impl Iommu {
     /// Says that there is nothing where it was asked for.
     fn refuse(&self) {
         let mut asked = Vec::new();
-        self.misses.ask(|page, access| {
-            asked.push((page, access));
+        self.misses.ask(|_, _, number| {
+            asked.push(number);
             true
         });
-        for (page, access) in asked {
-            self.misses.answered(page, access, true);
+        for number in asked {
+            self.misses.answered(number, true);
         }
     }
 }
@@ -281,7 +281,7 @@ fn a_storm_of_misses() {
         assert_eq!(guest.receive(&mut rx), Ok(vec![]));
     }
     let mut asked = 0;
-    iommu.misses.ask(|_, _| {
+    iommu.misses.ask(|_, _, _| {
         asked += 1;
         true
     });

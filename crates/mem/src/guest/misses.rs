@@ -1,6 +1,7 @@
 //! What data paths found untranslated: asked for by the control thread, which alone talks to the front end.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use super::Access;
@@ -25,12 +26,16 @@ struct Miss {
     page: u64,
     access: Access,
     state: State,
+    /// Which question this is. A page that was told, taken back and mapped again is another one: the answer to the first means nothing then.
+    number: u64,
 }
 
 /// See the module. A data path never waits here: while the control thread has the list, it asks again with its next burst.
 #[derive(Debug)]
 pub struct Misses {
     list: Mutex<Vec<Miss>>,
+    /// Questions so far.
+    asked: AtomicU64,
     wake: Arc<OwnedFd>,
 }
 
@@ -40,6 +45,7 @@ impl Misses {
     pub fn new(wake: Arc<OwnedFd>) -> Self {
         Self {
             list: Mutex::default(),
+            asked: AtomicU64::new(0),
             wake,
         }
     }
@@ -65,6 +71,7 @@ impl Misses {
             page,
             access,
             state: State::Wanted,
+            number: self.asked.fetch_add(1, Ordering::Relaxed),
         });
         let _full_is_readable = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
         true
@@ -81,11 +88,11 @@ impl Misses {
         })
     }
 
-    /// For the control thread: what is wanted, one after the other, as long as `ask` takes it.
-    pub fn ask(&self, mut ask: impl FnMut(u64, Access) -> bool) {
+    /// For the control thread: what is wanted, one after the other with the question's number, as long as `ask` takes it.
+    pub fn ask(&self, mut ask: impl FnMut(u64, Access, u64) -> bool) {
         let mut list = self.list();
         for miss in list.iter_mut().filter(|miss| miss.state == State::Wanted) {
-            if !ask(miss.page, miss.access) {
+            if !ask(miss.page, miss.access, miss.number) {
                 return;
             }
             miss.state = State::Asked;
@@ -94,10 +101,9 @@ impl Misses {
 
     /// For the control thread: the front end is through with one question. Refused, it is not asked again until something is told about the
     /// page.
-    pub fn answered(&self, page: u64, access: Access, refused: bool) {
+    pub fn answered(&self, number: u64, refused: bool) {
         let mut list = self.list();
-        let asked =
-            |miss: &Miss| (miss.page, miss.access, miss.state) == (page, access, State::Asked);
+        let asked = |miss: &Miss| (miss.number, miss.state) == (number, State::Asked);
         let Some(at) = list.iter().position(asked) else {
             return;
         };

@@ -28,8 +28,8 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(1);
 /// A request without an answer yet.
 struct Waiting {
     request: u32,
-    /// The page that it asks for.
-    miss: Option<(u64, Access)>,
+    /// The number of the question, if it asks for a translation.
+    miss: Option<u64>,
 }
 
 /// One open channel.
@@ -42,7 +42,7 @@ pub(super) struct Channel {
 
 impl Channel {
     /// Sends a request, if the front end reads what it gets. False if it was not sent.
-    fn tell(&mut self, request: u32, payload: &[u8], miss: Option<(u64, Access)>) -> bool {
+    fn tell(&mut self, request: u32, payload: &[u8], miss: Option<u64>) -> bool {
         if self.waiting.len() == MAX_WAITING {
             return false;
         }
@@ -73,7 +73,7 @@ impl Channel {
     }
 
     /// Asks for the translation of a page. False if that was not possible now.
-    fn ask(&mut self, page: u64, access: Access) -> bool {
+    fn ask(&mut self, page: u64, access: Access, number: u64) -> bool {
         let message = IotlbMessage {
             iova: page,
             size: 0,
@@ -82,7 +82,7 @@ impl Channel {
             kind: iotlb::MISS,
             padding: [0; 6],
         };
-        self.tell(backend::IOTLB_MSG, message.as_bytes(), Some((page, access)))
+        self.tell(backend::IOTLB_MSG, message.as_bytes(), Some(number))
     }
 
     /// Takes one acknowledgement. One of a miss that refuses it says that there is nothing; else it was told before.
@@ -107,8 +107,8 @@ impl Channel {
         if answer != 0 {
             tracing::debug!(request, answer, "the front end refused a request of ours");
         }
-        if let Some((page, access)) = due.miss {
-            misses.answered(page, access, answer != 0);
+        if let Some(number) = due.miss {
+            misses.answered(number, answer != 0);
         }
         Ok(())
     }
@@ -176,6 +176,6 @@ impl Session<'_> {
         }
         self.iommu
             .misses
-            .ask(|page, access| channel.ask(page, access));
+            .ask(|page, access, number| channel.ask(page, access, number));
     }
 }
