@@ -1,6 +1,8 @@
 // Promise: `vring testpmd` drives a guest's virtio devices as dpdk-testpmd does: every generation of registers, every way
 // to a device, both kinds of ring, without losing or changing a frame.
+import { setTimeout as sleep } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
+import { Mempool, Port } from '../../ts/index.ts'
 import { needs, parseStop, scratch } from '../rig/index.ts'
 import type { Scratch } from '../rig/scratch.ts'
 import {
@@ -11,6 +13,7 @@ import {
   numbered,
   pciAddress,
   reserveHugepages,
+  vhostUserNic,
   Wire,
 } from './rig/index.ts'
 
@@ -111,7 +114,7 @@ async function matrix(
     for (const how of ways) {
       await bind(
         guest,
-        rows.flatMap((row) => row.slots),
+        rows.flatMap((row) => row.slots.map((slot) => pciAddress(slot))),
         how,
       )
       await forwards(t, guest, rows, how)
@@ -139,4 +142,88 @@ needs(test, 'guest')('vfio-pci with an IOMMU: modern devices, split and packed, 
     },
     { iommu_platform: 'on', ats: 'on' },
   ),
+)
+
+/** Sends frames on one queue of a port of ours, a window at a time, and gives what comes out of the other port's. */
+async function through(mempool: Mempool, from: Port, to: Port, queue: number): Promise<readonly Buffer[]> {
+  using out = mempool.createBurst(WINDOW)
+  using back = mempool.createBurst(WINDOW)
+  const got: Buffer[] = []
+  const deadline = Date.now() + 60_000
+  for (let i = 0; i < FRAMES; i += WINDOW) {
+    for (const frame of numbered(FRAMES).slice(i, i + WINDOW)) out.push(frame)
+    while (got.length < Math.min(i + WINDOW, FRAMES)) {
+      if (Date.now() > deadline) throw new Error(`queue ${queue}: ${got.length} of ${FRAMES} frames came`)
+      from.txQueues[queue]!.txBurst(out)
+      to.rxQueues[queue]!.rxBurst(back)
+      for (let at = 0; at < back.length; at++) got.push(Buffer.from(back.bytes(at)))
+      back.free()
+      await sleep(1) // the guest's processor is this one, too
+    }
+  }
+  return got
+}
+
+needs(test, 'guest')(
+  'four queue pairs between vhost-user ports of the host, split and packed: every frame, on its queue',
+  async (t) => {
+    using folder = scratch()
+    using mempool = new Mempool({ count: 8192, pages: '4K' })
+    const queues = { rxQueues: 4, txQueues: 4 }
+    const rows = [
+      { name: 'transitional, split', slots: [8, 9], device: {} },
+      { name: 'modern, packed', slots: [10, 11], device: { ...MODERN, packed: 'on' } },
+    ]
+    const ports: Port[] = []
+    try {
+      for (const slot of rows.flatMap((row) => row.slots))
+        ports.push(
+          await Port.open(`net_vhost${slot},iface=${folder.path(`s${slot}`)},queues=4`, {
+            mempool,
+            ...queues,
+          }),
+        )
+      const nics = rows.flatMap(({ slots, device }) =>
+        slots.flatMap((slot) =>
+          vhostUserNic({
+            id: `nic-${slot}`,
+            socket: folder.path(`s${slot}`),
+            queues: 4,
+            device: { ...device, addr: slot.toString(16) },
+          }),
+        ),
+      )
+      await using guest = await Guest.start({ args: nics })
+      await reserveHugepages(guest, 128)
+      const slots = rows.flatMap((row) => row.slots)
+      await bind(
+        guest,
+        slots.map((slot) => pciAddress(slot)),
+        'uio_pci_generic',
+      )
+      const allow = slots.map((slot) => `-a ${pciAddress(slot)}`).join(' ')
+      const argv = `-l 0,1 ${allow} -- -i --total-num-mbufs=16384 --no-flush-rx --rxq=4 --txq=4`
+      await using testpmd = await GuestTestpmd.start(guest, argv)
+      await testpmd.command('start')
+      for (const port of ports) await port.waitForLink(true)
+      for (const [nth, { name }] of rows.entries()) {
+        const [a, b] = ports.slice(2 * nth, 2 * nth + 2)
+        for (const [from, to] of [[a!, b!] as const, [b!, a!] as const]) {
+          for (let queue = 0; queue < 4; queue++) {
+            const got = await through(mempool, from, to, queue)
+            const sent = Buffer.concat(numbered(FRAMES))
+            t.true(Buffer.concat(got).equals(sent), `${name}: queue ${queue}`)
+          }
+        }
+      }
+      const report = parseStop(await testpmd.command('stop'))
+      for (const { rxPackets, txPackets } of report.ports.values())
+        t.deepEqual([rxPackets, txPackets], [4 * FRAMES, 4 * FRAMES])
+      t.regex(await testpmd.quit(), /Bye/)
+      t.is(await guest.quit(), 0)
+    } finally {
+      for (const port of ports) await port.close()
+    }
+    t.is(mempool.freeCount, mempool.count)
+  },
 )

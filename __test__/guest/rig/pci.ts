@@ -3,15 +3,17 @@ import { type Job, type Guest } from './guest.ts'
 
 export type Binding = 'uio_pci_generic' | 'vfio-pci' | 'virtio-pci' | 'none'
 
-/** `0000:00:03.0` for slot 3. */
-export const pciAddress = (slot: number): string => `0000:00:${slot.toString(16).padStart(2, '0')}.0`
+/** `0000:00:03.0` for slot 3 of the first bus. */
+export function pciAddress(slot: number, bus = 0): string {
+  const hex = (number: number): string => number.toString(16).padStart(2, '0')
+  return `0000:${hex(bus)}:${hex(slot)}.0`
+}
 
-/** Binds devices to a driver, or to none. */
-export async function bind(guest: Guest, slots: readonly number[], driver: Binding): Promise<void> {
+/** Binds the devices at these addresses to a driver, or to none. */
+export async function bind(guest: Guest, addresses: readonly string[], driver: Binding): Promise<void> {
   if (driver === 'vfio-pci') await guest.run('modprobe vfio_iommu_type1 allow_unsafe_interrupts=1')
   if (driver !== 'none') await guest.run(`modprobe ${driver.replaceAll('-', '_')}`)
-  const commands = slots.flatMap((slot) => {
-    const address = pciAddress(slot)
+  const commands = addresses.flatMap((address) => {
     const device = `/sys/bus/pci/devices/${address}`
     return [
       `if [ -e ${device}/driver ]; then echo ${address} >${device}/driver/unbind; fi`,

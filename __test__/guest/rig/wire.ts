@@ -24,13 +24,11 @@ export class Wire implements AsyncDisposable {
 
   /** QEMU's arguments for a network device at the PCI slot `slot` on this cable. */
   nic(id: string, slot: number, device: Readonly<Record<string, string | number>> = {}): string[] {
-    const properties = Object.entries(device).map(([name, value]) => `,${name}=${value}`)
+    const all = { addr: slot.toString(16), ...device }
+    const properties = Object.entries(all).map(([name, value]) => `,${name}=${value}`)
     return [
       ...['-netdev', `stream,id=${id}-net,server=off,addr.type=unix,addr.path=${this.#path}`],
-      ...[
-        '-device',
-        `virtio-net-pci,id=${id},netdev=${id}-net,addr=${slot.toString(16)}${properties.join('')}`,
-      ],
+      ...['-device', `virtio-net-pci,id=${id},netdev=${id}-net${properties.join('')}`],
     ]
   }
 
