@@ -1,5 +1,6 @@
 //! `net_virtio_pci`: the virtio driver on a device of the PCI bus, taken from the kernel by UIO or VFIO, or bound to nobody.
 
+mod agree;
 mod command;
 mod memory;
 mod rx_mode;
@@ -18,7 +19,8 @@ use super::control::Control;
 use super::{MAX_QUEUES, Opened, check_queues, random_mac};
 use crate::port::{AppliedBy, Driver, RxParts, Shared};
 use crate::{Device, Offloads, PortConfig, PortError, PortInfo, RxOffloads};
-use unit::{Options, Unit};
+use agree::Options;
+use unit::Unit;
 use watch::Watch;
 
 /// The device, until it is closed or lost.

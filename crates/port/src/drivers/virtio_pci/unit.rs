@@ -8,33 +8,17 @@ use vring_net::control::Command;
 use vring_net::driver::DriverMemory;
 use vring_net::{Features, HeaderLayout};
 use vring_pci::virtio::{Notifier, Status, Transport, open, reset};
-use vring_pci::{Device, Interrupts, Mapping, PciAddress, Sysfs};
+use vring_pci::{Device, Interrupts, Mapping, Sysfs};
 
+use super::agree::{Options, agree, plan};
 use super::command::Commands;
 use super::memory::{Memory, Plan};
 use super::rx_mode::Told;
-use crate::drivers::agree::acknowledge;
-use crate::drivers::kind::check_size;
 use crate::drivers::paths::{driver_rx, driver_tx};
 use crate::event::eventfd;
 use crate::port::Shared;
 use crate::queue::{RxPath, TxPath};
 use crate::{LinkStatus, PortError};
-
-/// What was asked for.
-#[derive(Debug, Clone)]
-pub(super) struct Options {
-    pub(super) name: String,
-    pub(super) address: PciAddress,
-    /// Queue pairs that are set up.
-    pub(super) pairs: u16,
-    /// Descriptors of a ring, 0 for the device's number.
-    pub(super) rx_size: u16,
-    pub(super) tx_size: u16,
-    pub(super) wanted: Features,
-    /// The registers before version 1, also where there are others.
-    pub(super) legacy: bool,
-}
 
 /// See the module.
 pub(super) struct Unit {
@@ -170,18 +154,19 @@ impl Unit {
         let seen = Status::ACKNOWLEDGE | Status::DRIVER;
         self.transport.set_status(Status::ACKNOWLEDGE);
         self.transport.set_status(seen);
-        self.features = self.negotiate()?;
+        self.features = agree(&self.options, &*self.transport, self.pci.has_iommu())?;
         let mut status = seen;
         if self.transport.is_modern() {
             status |= Status::FEATURES_OK;
             self.transport.set_status(status);
             if !self.transport.status().contains(Status::FEATURES_OK) {
                 let names = self.features.names().join(", ");
-                return Err(self.lacks(&format!("one that takes the features {names}")));
+                let what = format!("one that takes the features {names}");
+                return Err(self.options.lacks(&what));
             }
         }
         self.config = self.read_config()?;
-        let plans = self.plans()?;
+        let plans = plan(&self.options, &*self.transport, self.features, &self.config)?;
         if self
             .memory
             .as_ref()
@@ -208,78 +193,12 @@ impl Unit {
         Ok(())
     }
 
-    /// What both sides do.
-    fn negotiate(&self) -> Result<Features, PortError> {
-        let offered = Features::from_bits_retain(self.transport.features());
-        let mut wanted = self.options.wanted;
-        wanted |= if self.transport.is_modern() {
-            // On x86 the processor's own barriers order what a device sees.
-            Features::VERSION_1 | Features::ACCESS_PLATFORM | Features::ORDER_PLATFORM
-        } else {
-            Features::ANY_LAYOUT
-        };
-        let features = acknowledge(offered, wanted, Features::empty());
-        if self.transport.is_modern() && !features.contains(Features::VERSION_1) {
-            return Err(self.lacks("one of version 1, as its registers are"));
-        }
-        if !self.transport.is_modern() && !features.contains(Features::ANY_LAYOUT) {
-            return Err(self.lacks("one that takes headers together with packets (ANY_LAYOUT)"));
-        }
-        if self.pci.has_iommu() && !features.contains(Features::ACCESS_PLATFORM) {
-            return Err(self.lacks(
-                "one whose accesses go through the IOMMU (ACCESS_PLATFORM; QEMU: iommu_platform=on), or bound to uio_pci_generic",
-            ));
-        }
-        if self.options.pairs > 1 && !features.contains(Features::MQ) {
-            return Err(self.lacks(&format!("one with {} queue pairs", self.options.pairs)));
-        }
-        self.transport.set_features(features.bits());
-        Ok(features)
-    }
-
     /// What the device says of itself now.
     pub(super) fn read_config(&self) -> Result<NetConfig, PortError> {
         let mut bytes = [0; CONFIG_SIZE];
         let len = self.transport.read_config(&mut bytes)?;
-        NetConfig::read(&bytes[..len], self.features).map_err(|bad| self.lacks(&bad.to_string()))
-    }
-
-    /// The queues that it is given: receive and transmit queues in turn, and the control queue behind all that it has.
-    fn plans(&self) -> Result<Vec<Plan>, PortError> {
-        let Options { name, pairs, .. } = &self.options;
-        let most = self.config.max_virtqueue_pairs.unwrap_or(1);
-        if *pairs > most {
-            return Err(self.lacks(&format!("one with {pairs} queue pairs, it has {most}")));
-        }
-        let control = self
-            .features
-            .contains(Features::CTRL_VQ)
-            .then_some(2 * most);
-        let queues = (0..2 * pairs).chain(control);
-        let plan = |index| {
-            let (chains, asked) = match index % 2 {
-                _ if Some(index) == control => (false, 0),
-                0 => (false, self.options.rx_size),
-                _ => (true, self.options.tx_size),
-            };
-            let has = self.transport.queue_size(index);
-            if has == 0 || index >= self.transport.queue_count() {
-                return Err(self.lacks(&format!("a queue {index}")));
-            }
-            // Legacy queues have the device's size; of others that is the most.
-            let size = if asked == 0 || !self.transport.is_modern() {
-                has
-            } else {
-                asked.min(has)
-            };
-            let size = check_size(name, self.features, size.into())?;
-            Ok(Plan {
-                index,
-                size,
-                chains,
-            })
-        };
-        queues.map(plan).collect()
+        NetConfig::read(&bytes[..len], self.features)
+            .map_err(|bad| self.options.lacks(&bad.to_string()))
     }
 
     /// Makes the driver's halves and tells the device of them.
@@ -360,15 +279,6 @@ impl Unit {
     pub(super) fn sizes(&self) -> (u16, u16) {
         let size = |nth| self.memory.as_ref().map_or(0, |memory| memory.size(nth));
         (size(0), size(1))
-    }
-
-    /// An error about what the device is not.
-    pub(super) fn lacks(&self, what: &str) -> PortError {
-        PortError::Peer {
-            name: self.options.name.clone(),
-            what: format!("expected a device that works as asked: {what}"),
-            code: "ERR_VRING_PCI_DEVICE",
-        }
     }
 
     /// What the application set before, for a device that forgot it.
