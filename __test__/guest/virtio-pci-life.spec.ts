@@ -46,10 +46,7 @@ const ARP = Buffer.from(
 /** An ICMP echo request to 10.0.0.2. */
 function echo(sequence: number): Buffer {
   const frame = Buffer.alloc(98)
-  frame.write(
-    `${MAC}0200000000010800450000540000400040010000` + '0a0000010a000002' + '0800000012340000',
-    'hex',
-  )
+  frame.write(`${MAC}02000000000108004500005400004000400100000a0000010a0000020800000012340000`, 'hex')
   frame.writeUInt16BE(sequence, 40)
   return frame
 }
