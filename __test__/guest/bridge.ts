@@ -1,6 +1,7 @@
-// A bridge of two ports, as a script would write it: what one receives, the other sends. It counts what crosses.
+// A bridge of two ports, as a script would write it: what one receives, the other sends. It counts what crosses. The other may be one of
+// several, of which one is up at a time: a guest that moves from one machine to another.
 import { setImmediate as turn } from 'node:timers/promises'
-import { type Burst, PacketFlag, type Port, type RxQueue, type TxQueue } from 'vring'
+import { type Burst, PacketFlag, type Port, type RxQueue } from 'vring'
 
 const SEGMENTS = PacketFlag.GsoTcp4 | PacketFlag.GsoTcp6 | PacketFlag.GsoUdp | PacketFlag.GsoUdpL4
 /** Turns of the event loop that a packet waits for room before it is dropped, as on a switch. */
@@ -26,8 +27,15 @@ export class Bridge implements AsyncDisposable {
   readonly #running: Promise<unknown>
   #crossed = nothing()
 
-  constructor(a: Port, b: Port) {
-    this.#running = Promise.all([this.#forward(a, b), this.#forward(b, a)])
+  /** Called with each burst, and the port that it came from. */
+  watch: (from: Port, burst: Burst) => void = () => {}
+
+  constructor(trunk: Port, ...others: readonly [Port, ...Port[]]) {
+    const up = (): Port => others.find(({ link }) => link.up) ?? others[0]
+    this.#running = Promise.all([
+      this.#forward(trunk, up),
+      ...others.map((other) => this.#forward(other, () => trunk)),
+    ])
   }
 
   /** What crossed since the last call. */
@@ -42,17 +50,19 @@ export class Bridge implements AsyncDisposable {
     await this.#running
   }
 
-  async #forward(from: Port, to: Port): Promise<void> {
-    const first = to.txQueues[0]!
-    await Promise.all(from.rxQueues.map((rx) => this.#queue(rx, to.txQueues[rx.index] ?? first, first)))
+  async #forward(from: Port, to: () => Port): Promise<void> {
+    await Promise.all(from.rxQueues.map((rx) => this.#queue(from, rx, to)))
   }
 
-  async #queue(rx: RxQueue, tx: TxQueue, first: TxQueue): Promise<void> {
+  async #queue(from: Port, rx: RxQueue, to: () => Port): Promise<void> {
     for await (const burst of rx.bursts({ signal: this.#stop.signal })) {
       this.#count(burst)
+      this.watch(from, burst)
       for (let waited = 0; burst.length > 0 && waited < PATIENCE; waited++) {
+        const { txQueues } = to()
         // A guest uses as many of its queues as it likes, but always the first.
-        if (tx.txBurst(burst) === 0) first.txBurst(burst)
+        const sent = txQueues[rx.index]?.txBurst(burst) ?? 0
+        if (sent === 0) txQueues[0]!.txBurst(burst)
         if (burst.length > 0) await turn()
       }
       this.#crossed.dropped += burst.length

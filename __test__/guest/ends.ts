@@ -135,20 +135,13 @@ export class TapEnd extends End {
     writeFileSync(folder.path('data'), randomBytes(BYTES))
     const holder = spawn('unshare', ['-n', 'sh', '-c', 'echo ready; exec cat'], {
       stdio: ['pipe', 'pipe', 'inherit'],
+      detached: true,
     })
     await once(holder.stdout, 'data')
     const netns = `/proc/${holder.pid}/ns/net`
     const port = await Port.open({ driver: 'net_tap', iface: 'eth0', netns }, { mempool, mtu: 9000 })
-    const server = spawn('nsenter', [
-      `--net=${netns}`,
-      'busybox',
-      'httpd',
-      '-f',
-      '-p',
-      '80',
-      '-h',
-      folder.path(''),
-    ])
+    const serve = [`--net=${netns}`, 'busybox', 'httpd', '-f', '-p', '80', '-h', folder.path('')]
+    const server = spawn('nsenter', serve, { stdio: 'ignore', detached: true })
     const end = new TapEnd(place, port, [holder, server], folder)
     await end.run(end.addresses)
     end.digest = await end.run(`md5sum <${folder.path('data')}`)
@@ -166,7 +159,8 @@ export class TapEnd extends End {
 
   override async [Symbol.asyncDispose](): Promise<void> {
     await super[Symbol.asyncDispose]()
-    for (const child of this.#children.toReversed()) child.kill('SIGKILL')
+    // The server has a child for each connection, which would outlive a guest that is gone.
+    for (const { pid } of this.#children.toReversed()) process.kill(-pid!, 'SIGKILL')
     this.#folder[Symbol.dispose]()
   }
 }
@@ -208,7 +202,7 @@ export class Wire implements AsyncDisposable {
 }
 
 /** By bash, since the guest's busybox cannot: what it is linked with and what the host has for names are not the same. */
-async function get(to: End, host: string, digest: string): Promise<void> {
+export async function get(to: End, host: string, digest: string): Promise<void> {
   const request = `exec 3<>/dev/tcp/${host}/80; printf \\"GET /data HTTP/1.0\\r\\n\\r\\n\\" >&3; tail -c ${BYTES} <&3`
   const got = await to.run(`timeout 60 bash -c "${request}" | md5sum`)
   if (got !== digest) throw new Error(`${host} sent ${digest}, what arrived is ${got}`)

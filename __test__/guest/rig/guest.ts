@@ -25,7 +25,7 @@ export function image(series: string | undefined, folder: Scratch): Image {
 /** A command that runs in the guest. */
 export class Job {
   readonly command: string
-  readonly #guest: Guest
+  #guest: Guest
   readonly #id: number
   #output = ''
   #status: number | undefined
@@ -65,6 +65,11 @@ export class Job {
   /** A signal to it and to what it started. */
   signal(name = 'TERM'): void {
     if (this.#status === undefined) this.#guest.send(`signal ${this.#id} ${name}`)
+  }
+
+  /** The guest that it runs in moved to another machine. */
+  moved(to: Guest): void {
+    this.#guest = to
   }
 
   failure(problem: string): Error {
@@ -126,6 +131,23 @@ export class Guest implements AsyncDisposable {
     } catch (error) {
       await guest[Symbol.asyncDispose]()
       throw error
+    }
+  }
+
+  /**
+   * Starts a machine that waits for a guest to move into it: `migrate-incoming`. Its devices must be those that the guest has where it is.
+   */
+  static incoming(options: GuestOptions): Guest {
+    return new Guest(options, ['-incoming', 'defer'])
+  }
+
+  /** The guest has moved here from another machine: what runs in it is heard from here. */
+  adopt(from: Guest): void {
+    this.#release = from.#release
+    this.#last = from.#last
+    for (const [id, job] of from.#jobs) {
+      job.moved(this)
+      this.#jobs.set(id, job)
     }
   }
 
