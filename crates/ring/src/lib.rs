@@ -140,6 +140,10 @@ pub trait DriverRing: Send {
     fn pop_many(&mut self, tokens: &mut [u32], lens: &mut [u32]) -> Result<usize, RingFault>;
     /// Takes a chain back that the device still has: only after the device has stopped.
     fn take_outstanding(&mut self) -> Option<Used>;
+    /// By which instructions it takes several used buffers at a time, if this processor has them; else one after the other.
+    fn vectors(&self) -> Option<&'static str> {
+        None
+    }
     /// Asks for calls, or for none. Returns true if used chains came in while asking: the caller must not sleep then.
     fn want_calls(&mut self, on: bool) -> bool;
     /// Where a device goes on that comes in the place of one that is gone, as far as can be seen from here: the base of the vring (vhost-user's

@@ -142,6 +142,10 @@ impl<R: DriverRing> DriverRing for Paged<R> {
         self.ring.publish();
     }
 
+    fn vectors(&self) -> Option<&'static str> {
+        self.ring.vectors()
+    }
+
     #[inline(always)]
     fn needs_kick(&mut self) -> bool {
         self.ring.needs_kick()

@@ -9,8 +9,9 @@ pub(crate) const CHAIN: u16 = 1 << 15;
 /// Most pieces of a direct chain: a count that leaves [`CHAIN`] alone. No packet has nearly as many.
 pub(crate) const MAX_CHAIN: usize = (CHAIN - 1) as usize;
 
-/// What we remember of a chain by its id: in a split ring that is its first descriptor.
+/// What we remember of a chain by its id: in a split ring that is its first descriptor. Vector code knows the layout.
 #[derive(Debug, Clone, Copy)]
+#[repr(C)]
 pub(crate) struct Shadow {
     /// What came with the chain, or [`NO_TOKEN`].
     pub(crate) token: u32,

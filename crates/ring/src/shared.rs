@@ -117,7 +117,7 @@ impl SplitRing {
     }
 
     #[inline(always)]
-    fn elem_ptr(&self, index: u16) -> *mut UsedElem {
+    pub(crate) fn elem_ptr(&self, index: u16) -> *mut UsedElem {
         // SAFETY: masked, inside the used ring.
         unsafe { self.used.as_ptr().add(4 + 8 * self.slot(index)).cast() }
     }

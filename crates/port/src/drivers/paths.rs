@@ -172,7 +172,14 @@ impl<R: DriverRing + Named, const MRG: bool, const OFF: bool> Path for DriverRx<
     }
 
     fn mode(&self) -> Mode {
-        mode::<R>(MRG)
+        let Mode { name, why } = mode::<R>(MRG);
+        match self.ring().vectors() {
+            Some(vectors) => Mode::new(
+                format!("{name}, {vectors}"),
+                format!("{why}; this processor has {vectors}"),
+            ),
+            None => Mode { name, why },
+        }
     }
 
     fn size(&self) -> u32 {

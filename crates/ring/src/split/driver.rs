@@ -1,6 +1,8 @@
 //! The driver's half of a split virtqueue.
 
 mod any_order;
+#[cfg(all(target_arch = "x86_64", not(all(test, feature = "loom"))))]
+mod avx2;
 mod in_order;
 
 use std::ptr::NonNull;
@@ -93,7 +95,7 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
         let mut driver = Self {
             ring,
             free: FreeList::new(size),
-            batch: Batch::default(),
+            batch: Batch::new(),
             shadow,
             avail_idx: 0,
             kicked_idx: 0,
@@ -435,6 +437,10 @@ impl<const IN_ORDER: bool> DriverRing for Driver<IN_ORDER> {
             len: 0,
             chain,
         })
+    }
+
+    fn vectors(&self) -> Option<&'static str> {
+        self.batch.vectors().filter(|_| IN_ORDER)
     }
 
     fn want_calls(&mut self, on: bool) -> bool {

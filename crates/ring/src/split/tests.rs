@@ -3,6 +3,8 @@
 mod hostile;
 mod in_order;
 mod oracle;
+#[cfg(target_arch = "x86_64")]
+mod vectors;
 
 use vring_peer::RawRing;
 

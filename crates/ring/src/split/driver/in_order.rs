@@ -17,6 +17,35 @@ pub(super) struct Batch {
     left: u16,
     /// The bytes that the device wrote to the last of them.
     len: u32,
+    /// Whether elements are taken several at a time.
+    vector: bool,
+}
+
+impl Batch {
+    /// None yet, on this processor.
+    pub(super) fn new() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        let vector = std::arch::is_x86_feature_detected!("avx2");
+        #[cfg(not(target_arch = "x86_64"))]
+        let vector = false;
+        Self {
+            vector,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn vectors(&self) -> Option<&'static str> {
+        self.vector.then_some("AVX2")
+    }
+}
+
+impl Driver<true> {
+    /// The same, but one buffer after the other, whatever the processor has: the reference for what is done by vectors.
+    #[must_use]
+    pub fn scalar(mut self) -> Self {
+        self.batch.vector = false;
+        self
+    }
 }
 
 impl<const IN_ORDER: bool> Driver<IN_ORDER> {
@@ -26,6 +55,7 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
     pub(super) fn heed_lens(&mut self) {
         if IN_ORDER && !self.batch.matter {
             self.batch = Batch {
+                vector: self.batch.vector,
                 matter: true,
                 left: self.used_seen.wrapping_sub(self.used_idx),
                 len: 0,
@@ -183,8 +213,9 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
     fn pop_singles(&mut self, tokens: &mut [u32], lens: &mut [u32]) -> usize {
         let (ring, from) = (self.ring, self.used_idx);
         let (oldest, mask) = (self.oldest(), self.shadow.len() - 1);
-        let mut count = 0;
-        for (nth, (token, len)) in tokens.iter_mut().zip(lens).enumerate() {
+        let mut count = self.pop_vector(tokens, lens);
+        let rest = tokens.iter_mut().zip(lens).enumerate().skip(count);
+        for (nth, (token, len)) in rest {
             #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
             let elem = ring.used_elem(from.wrapping_add(nth as u16)).0;
             #[expect(clippy::cast_possible_truncation, reason = "takes the element apart")]
@@ -199,6 +230,31 @@ impl<const IN_ORDER: bool> Driver<IN_ORDER> {
         }
         self.took_singles(count);
         count
+    }
+
+    /// As many of them as the processor takes several at a time, as far as neither ring comes round its end.
+    #[cfg(all(target_arch = "x86_64", not(all(test, feature = "loom"))))]
+    #[inline(always)]
+    fn pop_vector(&self, tokens: &mut [u32], lens: &mut [u32]) -> usize {
+        if !self.batch.vector {
+            return 0;
+        }
+        let slot = self.oldest() & (self.shadow.len() - 1);
+        let left = self.shadow.len() - self.ring.slot(self.used_idx);
+        let ahead = tokens.len().min(left);
+        let shadows = &self.shadow[slot..];
+        let shadows = &shadows[..ahead.min(shadows.len())];
+        #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
+        // SAFETY: `vector` says that the processor has AVX2; the elements from `used_idx` on to the end of the ring are `left`.
+        unsafe {
+            let elems = self.ring.elem_ptr(self.used_idx);
+            super::avx2::pop_singles(elems.cast(), shadows, slot as u32, tokens, lens)
+        }
+    }
+
+    #[cfg(not(all(target_arch = "x86_64", not(all(test, feature = "loom")))))]
+    fn pop_vector(&self, _tokens: &mut [u32], _lens: &mut [u32]) -> usize {
+        0
     }
 
     #[inline(always)]
