@@ -81,6 +81,28 @@ export declare class MempoolHandle {
   close(): void
 }
 
+/** A socket that takes connections. */
+export declare class MessageListener {
+  /** Wakes when a connection waits. */
+  waiter(): Waiter
+  /** The next connection, if one waits. */
+  accept(): MessageSocket | null
+  /** Removes the socket. Connections stay. */
+  close(): void
+}
+
+/** One connection. */
+export declare class MessageSocket {
+  /** Wakes when there is something to receive, or the peer is gone. */
+  waiter(): Waiter
+  /** The next message, cut off behind 1023 bytes; nothing when none waits; an empty one when the peer is gone. */
+  receive(): string | null
+  /** Sends a message whole, or not at all: false when the peer does not read, or is gone. */
+  send(message: string): boolean
+  /** Ends the connection. */
+  close(): void
+}
+
 /** A port. */
 export declare class PortHandle {
   /** Lets all queues move packets. */
@@ -435,6 +457,9 @@ export interface LinkFacts {
   /** Megabits a second. */
   speed: number
 }
+
+/** Makes the socket at `path` and listens. Messages of up to `longest` bytes can be sent on its connections. */
+export declare function listenForMessages(path: string, longest: number): MessageListener
 
 /** What a mempool is; nothing of it ever changes. */
 export interface MempoolFacts {

@@ -773,11 +773,13 @@ if (
   }
 }
 
-const { DeviceHandle, LcoreHandle, MacvtapHandle, MempoolHandle, PortHandle, QueueHandle, TrafficHandle, Waiter, adoptQueue, burstFunctions, closeBurst, createLcore, createMempool, createTraffic, cyclesPerSecond, detach, driverTable, dropNames, engineNames, freePortName, latencyOf, openDevice, openPort, packetKinds, parseDevice, pciDevices, pinThread, probe, version } = nativeBinding
+const { DeviceHandle, LcoreHandle, MacvtapHandle, MempoolHandle, MessageListener, MessageSocket, PortHandle, QueueHandle, TrafficHandle, Waiter, adoptQueue, burstFunctions, closeBurst, createLcore, createMempool, createTraffic, cyclesPerSecond, detach, driverTable, dropNames, engineNames, freePortName, latencyOf, listenForMessages, openDevice, openPort, packetKinds, parseDevice, pciDevices, pinThread, probe, version } = nativeBinding
 export { DeviceHandle }
 export { LcoreHandle }
 export { MacvtapHandle }
 export { MempoolHandle }
+export { MessageListener }
+export { MessageSocket }
 export { PortHandle }
 export { QueueHandle }
 export { TrafficHandle }
@@ -795,6 +797,7 @@ export { dropNames }
 export { engineNames }
 export { freePortName }
 export { latencyOf }
+export { listenForMessages }
 export { openDevice }
 export { openPort }
 export { packetKinds }

@@ -41,6 +41,7 @@ export {
   type StreamStats,
 } from './lcore.ts'
 export { Mempool, type MempoolOptions } from './mempool.ts'
+export { Metrics, type MetricsOptions } from './metrics.ts'
 export * from './packet/index.ts'
 export { pciDevices, type PciDevice } from './pci.ts'
 export {
@@ -54,6 +55,8 @@ export {
 export { type QueueInfo, type QueueToken, RxQueue, TxQueue } from './queue.ts'
 export type { OffloadInfo, Offloads, RssConfig, RssType, RxMode, RxOffload, TxOffload } from './rxmode.ts'
 export type { Drops, PortStats, QueueStats } from './stats.ts'
+export type { TelemetryValue } from './telemetry/json.ts'
+export { Telemetry, type TelemetryHandler, type TelemetryOptions } from './telemetry/server.ts'
 export type { BurstFunction, ForwardScript, ScriptContext } from './testpmd/script/api.ts'
 export {
   type FrameOptions,

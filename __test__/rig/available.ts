@@ -10,6 +10,7 @@ export type Need =
   | 'terminal'
   | 'dpdk'
   | 'devbind'
+  | 'telemetry'
   | 'qemu'
   | 'tcpdump'
   | 'tshark'
@@ -80,6 +81,7 @@ const checks: Readonly<Record<Need, () => string | undefined>> = {
   terminal: () => installed('script', 'bsdutils'),
   dpdk: () => installed('dpdk-testpmd', 'dpdk-dev') ?? installed('script', 'bsdutils'),
   devbind: () => installed('dpdk-devbind.py', 'dpdk') ?? installed('lspci', 'pciutils'),
+  telemetry: () => installed('dpdk-telemetry.py', 'dpdk-dev') ?? installed('python3', 'python3'),
   qemu: () => installed('qemu-system-x86_64', 'qemu-system-x86 ipxe-qemu seabios'),
   guest: () => guest('6.1'),
   'guest-6.12': () => guest('6.12'),

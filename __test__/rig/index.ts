@@ -3,5 +3,6 @@ export { allowedCpus, missing, needs, reserveHugepages, type Need } from './avai
 export { Qemu, type QemuOptions } from './qemu.ts'
 export { scratch } from './scratch.ts'
 export * from './stats.ts'
+export { ask, dpdkTelemetry } from './telemetry.ts'
 export { Terminal } from './terminal.ts'
 export { Testpmd, type TestpmdOptions, unprivileged } from './testpmd.ts'

@@ -35,6 +35,8 @@ export interface TestpmdOptions {
   readonly args?: readonly string[]
   /** MiB of memory, default 512. */
   readonly memory?: number
+  /** With its telemetry socket, at {@link Testpmd.telemetry}. */
+  readonly telemetry?: boolean
   /** Hugepages of 2 MiB instead of ordinary pages. They must have been reserved. */
   readonly huge?: boolean
   /** What each step may take, in milliseconds. Default 60 s: the peers share two polling cores with everything else. */
@@ -50,7 +52,8 @@ function ealArguments(options: TestpmdOptions, prefix: string): string[] {
   const lcores = [`0@(${cpus.join(',')})`, ...forward.map((cpu, i) => `${i + 1}@${cpu}`)]
   const pages = options.huge === true ? ['--single-file-segments'] : ['--no-huge']
   return [
-    ...[...pages, '-m', String(options.memory ?? 512), '--no-pci', '--no-telemetry'],
+    ...[...pages, '-m', String(options.memory ?? 512), '--no-pci'],
+    ...(options.telemetry === true ? [] : ['--no-telemetry']),
     ...['--lcores', lcores.join(','), '--main-lcore', '0', '--file-prefix', prefix],
     ...options.vdevs.flatMap((vdev) => ['--vdev', vdev]),
     ...(options.eal ?? []),
@@ -98,6 +101,8 @@ export class Testpmd implements AsyncDisposable {
   readonly terminal: Terminal
   readonly #timeout: number
   readonly #runtime: string
+  /** What `--file-prefix` says. */
+  readonly prefix: string
 
   private constructor(name: string, program: readonly string[], options: TestpmdOptions) {
     started += 1
@@ -113,6 +118,7 @@ export class Testpmd implements AsyncDisposable {
       ...testpmdArguments(options),
     ]
     this.terminal = new Terminal(name, argv, { env: options.env ?? {} })
+    this.prefix = prefix
     // DPDK never removes the folder of its run-time files.
     this.#runtime = join(options.env?.['XDG_RUNTIME_DIR'] ?? '/var/run', 'dpdk', prefix)
     this.#timeout = options.timeout ?? 60_000
@@ -126,6 +132,11 @@ export class Testpmd implements AsyncDisposable {
   /** Starts ours and waits for its first prompt. */
   static vring(options: TestpmdOptions): Promise<Testpmd> {
     return new Testpmd('vring testpmd', [process.execPath, CLI, 'testpmd'], options).#ready()
+  }
+
+  /** The path of its telemetry socket. */
+  get telemetry(): string {
+    return join(this.#runtime, 'dpdk_telemetry.v2')
   }
 
   async #ready(): Promise<this> {

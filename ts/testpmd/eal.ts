@@ -1,5 +1,6 @@
 /** The half of the command line before `--`: EAL's options, as far as they have a meaning here. */
 import { type LcoreConfig, parseCoreList, parseCoreMask, parseLcores } from './corelist.ts'
+import { DEFAULT_PREFIX } from '../telemetry/runtime.ts'
 import { getopt, type GivenOption, type OptionSpec, UsageError } from './getopt.ts'
 
 /** What EAL's options say. */
@@ -13,6 +14,9 @@ export interface EalConfig {
   readonly memory: number | undefined
   /** The page size to ask for: `--no-huge` means ordinary pages. */
   readonly pages: 'auto' | '4K'
+  /** `--file-prefix`: where run-time files are, which is the telemetry socket. */
+  readonly filePrefix: string
+  readonly telemetry: boolean
   readonly help: boolean
   readonly version: boolean
   /** One line for each option that was accepted but does nothing here. */
@@ -43,7 +47,7 @@ const OPTIONS: readonly EalOption[] = [
   { name: 'in-memory', value: 'none' },
   { name: 'help', short: 'h', value: 'none' },
   { name: 'v', value: 'none' },
-  { name: 'file-prefix', value: 'required', idle: MEMFD },
+  { name: 'file-prefix', value: 'required' },
   { name: 'huge-dir', value: 'required', idle: 'hugepages come from memfd, no hugetlbfs mount is used' },
   { name: 'single-file-segments', value: 'none', idle: 'a mempool always is one region of one memfd' },
   { name: 'huge-unlink', value: 'optional', idle: MEMFD },
@@ -58,8 +62,8 @@ const OPTIONS: readonly EalOption[] = [
   { name: 'proc-type', value: 'required' },
   { name: 'no-shconf', value: 'none', idle: ONE_PROCESS },
   { name: 'no-hpet', value: 'none', idle: 'no timer hardware is used' },
-  { name: 'no-telemetry', value: 'none', idle: 'there is no telemetry socket' },
-  { name: 'telemetry', value: 'none', idle: 'there is no telemetry socket' },
+  { name: 'no-telemetry', value: 'none' },
+  { name: 'telemetry', value: 'none' },
   { name: 'log-level', value: 'required', idle: 'there are no log types' },
   { name: 'syslog', value: 'required', idle: 'messages go to standard error' },
   { name: 'force-max-simd-bitwidth', value: 'required', idle: 'no code path is chosen by vector width' },
@@ -176,6 +180,8 @@ export function parseEal(
     mainLcore: chooseMain(last('main-lcore'), lcores),
     memory: memory === undefined ? undefined : parseNumber('m', memory, 1, 1 << 20),
     pages: has('no-huge') ? '4K' : 'auto',
+    filePrefix: last('file-prefix') ?? DEFAULT_PREFIX,
+    telemetry: !has('no-telemetry'),
     help: has('help'),
     version: has('v'),
     notes,

@@ -14,6 +14,7 @@ import { EndRequest } from './end.ts'
 import { UsageError } from './getopt.ts'
 import { type AppOptions, parseApp } from './options.ts'
 import { FatalError, fatalText, messageOf, type Output, processOutput } from './output.ts'
+import { openOutside } from './outside.ts'
 import { checkLinks, createMempool, openPorts, shutDown } from './ports.ts'
 import { ODD_PORTS_WARNING } from './print/config.ts'
 import { STATS_PERIOD_HEADER } from './print/stats.ts'
@@ -42,8 +43,15 @@ function usablePciDevices(): readonly string[] {
   return free.map(({ address }) => address).filter(mayUse)
 }
 
+/** The command line, and what its halves say. */
+interface Program {
+  readonly argv: readonly string[]
+  readonly eal: EalConfig
+  readonly options: AppOptions
+}
+
 /** Both halves of the command line, checked. */
-function parseArguments(argv: readonly string[]): { eal: EalConfig; options: AppOptions } {
+function parseArguments(argv: readonly string[]): Program {
   const dashes = argv.indexOf('--')
   const eal = parseEal(dashes < 0 ? argv : argv.slice(0, dashes), allowedCpus(), usablePciDevices())
   // Help about the second half must not depend on the first being complete.
@@ -53,7 +61,7 @@ function parseArguments(argv: readonly string[]): { eal: EalConfig; options: App
     mainLcore: eal.mainLcore,
     ports,
   })
-  return { eal, options }
+  return { argv, eal, options }
 }
 
 function printStart(eal: EalConfig, options: AppOptions, output: Output): void {
@@ -152,12 +160,8 @@ async function loadScript(
   return script
 }
 
-async function runSession(
-  eal: EalConfig,
-  options: AppOptions,
-  output: Output,
-  end: EndRequest,
-): Promise<void> {
+async function runSession(program: Program, output: Output, end: EndRequest): Promise<void> {
+  const { eal, options } = program
   const script = await loadScript(eal, options, output)
   try {
     using mempool = createMempool(eal, options, output)
@@ -166,9 +170,10 @@ async function runSession(
     const ports = await openPorts(eal.devices, mempool, options, output)
     const lcores = eal.lcores.filter((lcore) => lcore.id !== eal.mainLcore)
     const session = new Session({ ports, mempool, lcores, mainLcore: eal.mainLcore, options, output, script })
-    await Promise.race([checkLinks(ports, options, output), end.promise])
     const unwatch = options.watch ? watchScript(session, output) : undefined
     try {
+      await using _outside = await openOutside({ ...program, ports: () => session.ports }, output)
+      await Promise.race([checkLinks(ports, options, output), end.promise])
       await (options.interactive ? promptFor(session, output, end) : forwardAlone(session, output, end))
     } finally {
       unwatch?.()
@@ -189,12 +194,13 @@ async function runSession(
 export async function testpmd(argv: readonly string[], output: Output = processOutput): Promise<number> {
   const end = new EndRequest()
   try {
-    const { eal, options } = parseArguments(argv)
+    const program = parseArguments(argv)
+    const { eal, options } = program
     if (eal.help || options.help) output.out(USAGE)
     else if (eal.version) output.err(`EAL: RTE Version: 'vring ${version}'\n`)
     else {
       printStart(eal, options, output)
-      await runSession(eal, options, output, end)
+      await runSession(program, output, end)
     }
     return 0
   } catch (error) {

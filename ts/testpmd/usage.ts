@@ -14,7 +14,9 @@ EAL options:
   -m MIB                         the most memory that packet buffers may take
   --no-huge                      ordinary pages (default: hugepages where there are some)
   --in-memory                    accepted: it is so anyway
-  --file-prefix, --huge-dir, --single-file-segments, -n, --log-level, --iova-mode, --socket-mem, --legacy-mem, ...
+  --file-prefix NAME             name of the folder with the telemetry socket (default rte)
+  --no-telemetry                 no telemetry socket for dpdk-telemetry.py
+  --huge-dir, --single-file-segments, -n, --log-level, --iova-mode, --socket-mem, --legacy-mem, ...
                                  accepted; a line says why they have no effect here
   -v                             show the version
   -h, --help                     this text
@@ -62,6 +64,7 @@ testpmd options:
   --record-core-cycles           show processor cycles for each packet
   --display-xstats=NAME[,...]    counters that \`show port stats\` shows too
   --xstats-sizes                 count packets by size and kind of address in \`show port xstats\`
+  --metrics=[ADDRESS:]PORT       serve counters for Prometheus at http://ADDRESS:PORT/metrics (default 127.0.0.1)
   --no-flush-rx                  keep what arrived before forwarding starts
   --no-lsc-interrupt             do not report link changes; check links at start instead
   --disable-link-check           do not check links at start

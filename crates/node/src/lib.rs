@@ -12,6 +12,7 @@ mod hot;
 mod isolate;
 mod lcore;
 mod mempool;
+mod messages;
 mod pci;
 mod poll;
 mod port;

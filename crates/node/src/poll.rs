@@ -48,8 +48,9 @@ struct Inner {
     closing: Cell<bool>,
     callback: Cell<sys::napi_ref>,
     hook: Cell<sys::napi_async_cleanup_hook_handle>,
-    /// A duplicate: nobody else closes it while libuv watches it.
-    fd: OwnedFd,
+    /// A duplicate: nobody else closes it while libuv watches it. Given back when libuv has let go, not when the waiter is collected: a
+    /// peer waits for the end of a connection.
+    fd: Cell<Option<OwnedFd>>,
 }
 
 impl Inner {
@@ -86,6 +87,7 @@ impl Inner {
 unsafe extern "C" fn closed(handle: *mut UvPoll) {
     // SAFETY: `data` is the count that `Waiter::new` gave to the handle; this callback is its last use.
     let inner = unsafe { Rc::from_raw((*handle).data.cast::<Inner>()) };
+    drop(inner.fd.take());
     // SAFETY: the hook's handle, removed once. When the environment is ending, this is what it waits for.
     unsafe { sys::napi_remove_async_cleanup_hook(inner.hook.get()) };
 }
@@ -167,17 +169,18 @@ impl Waiter {
         check(status, "napi_get_uv_event_loop")?;
         // SAFETY: a pure function.
         let size = unsafe { uv_handle_size(UV_POLL) };
+        let number = fd.as_raw_fd();
         let inner = Rc::new(Inner {
             env: env.raw(),
             memory: RefCell::new(vec![0; size.div_ceil(size_of::<u128>())]),
             closing: Cell::new(false),
             callback: Cell::new(ptr::null_mut()),
             hook: Cell::new(ptr::null_mut()),
-            fd,
+            fd: Cell::new(Some(fd)),
         });
         let handle = inner.handle();
         // SAFETY: memory of the size that libuv asked for, that does not move and outlives the handle: see `closed`.
-        let status = unsafe { uv_poll_init(uv_loop.cast(), handle, inner.fd.as_raw_fd()) };
+        let status = unsafe { uv_poll_init(uv_loop.cast(), handle, number) };
         if status != 0 {
             return Err(uv_failure("uv_poll_init", status));
         }

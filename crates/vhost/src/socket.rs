@@ -50,14 +50,22 @@ impl Listener {
     /// [`VhostError::SocketInUse`], [`VhostError::NotASocket`] (the file is not touched), [`VhostError::NoSuchPath`] (the
     /// folder), [`VhostError::Permission`], [`VhostError::PathTooLong`], or [`VhostError::System`].
     pub fn bind(path: impl Into<PathBuf>) -> Result<Self, VhostError> {
+        Self::bind_as(path, SocketType::STREAM)
+    }
+
+    /// The same for a socket of another type; `SEQPACKET` is a stream of messages.
+    ///
+    /// # Errors
+    /// As [`Listener::bind`].
+    pub fn bind_as(path: impl Into<PathBuf>, kind: SocketType) -> Result<Self, VhostError> {
         let path = path.into();
         let address = address_of(&path)?;
-        let socket = new_socket()?;
+        let socket = new_socket(kind)?;
         if let Err(errno) = bind(&socket, &address) {
             if errno != Errno::ADDRINUSE {
                 return Err(path_error("bind", &path, errno));
             }
-            remove_stale(&path)?;
+            remove_stale(&path, kind)?;
             bind(&socket, &address).map_err(|errno| path_error("bind", &path, errno))?;
         }
         let listener = Self {
@@ -78,13 +86,22 @@ impl Listener {
         &self.path
     }
 
-    /// The next connection, if one waits.
-    fn accept(&self) -> Result<Option<OwnedFd>, Errno> {
+    /// The next connection, if one waits. It never blocks.
+    ///
+    /// # Errors
+    /// What the kernel says, when it is out of descriptors or memory for example; the connection goes on waiting then.
+    pub fn accept(&self) -> Result<Option<OwnedFd>, Errno> {
         match accept_with(&self.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
             Ok(stream) => Ok(Some(stream)),
             Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => Ok(None),
             Err(errno) => Err(errno),
         }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
@@ -104,7 +121,7 @@ impl Drop for Listener {
 /// [`VhostError::System`] (`ECONNREFUSED`: nobody listens).
 pub fn dial(path: &Path) -> Result<OwnedFd, VhostError> {
     let address = address_of(path)?;
-    let socket = new_socket()?;
+    let socket = new_socket(SocketType::STREAM)?;
     match connect(&socket, &address) {
         Ok(()) => Ok(socket),
         Err(Errno::CONNREFUSED)
@@ -243,10 +260,10 @@ pub(crate) fn pause(duration: Duration, stop: BorrowedFd<'_>) -> Result<(), Vhos
     }
 }
 
-fn new_socket() -> Result<OwnedFd, VhostError> {
+fn new_socket(kind: SocketType) -> Result<OwnedFd, VhostError> {
     socket_with(
         AddressFamily::UNIX,
-        SocketType::STREAM,
+        kind,
         SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
         None,
     )
@@ -291,13 +308,13 @@ fn path_error(call: &'static str, path: &Path, errno: Errno) -> VhostError {
 }
 
 /// Removes the socket file at `path` if it is one and nobody listens on it.
-fn remove_stale(path: &Path) -> Result<(), VhostError> {
+fn remove_stale(path: &Path, kind: SocketType) -> Result<(), VhostError> {
     if !is_socket(path) {
         return Err(VhostError::NotASocket {
             path: path.to_owned(),
         });
     }
-    match connect(&new_socket()?, &address_of(path)?) {
+    match connect(&new_socket(kind)?, &address_of(path)?) {
         Err(Errno::CONNREFUSED) => match fs::remove_file(path) {
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
                 Err(VhostError::Permission {

@@ -7,6 +7,8 @@ export interface MeasureOptions {
   readonly statsPeriod: number
   /** Extended statistics that `show port stats` shows too. */
   readonly displayXstats: readonly string[]
+  /** Where metrics are served for Prometheus. */
+  readonly metrics: { readonly host: string; readonly port: number } | undefined
   /** Packets are counted by size and by kind of address. */
   readonly xstatsSizes: boolean
   readonly recordCycles: boolean
@@ -18,7 +20,7 @@ export interface MeasureOptions {
 }
 
 export const MEASURE_FLAGS = ['xstats-sizes', 'record-core-cycles', 'record-burst-stats']
-export const MEASURE_VALUES = ['stats-period', 'display-xstats', 'latencystats', 'bitrate-stats']
+export const MEASURE_VALUES = ['stats-period', 'display-xstats', 'metrics', 'latencystats', 'bitrate-stats']
 
 function readDisplayXstats(text: string | undefined): readonly string[] {
   if (text === undefined) return []
@@ -26,6 +28,14 @@ function readDisplayXstats(text: string | undefined): readonly string[] {
   if (names.length === 0)
     throw new UsageError('display-xstats: expected names of counters, with commas between')
   return names
+}
+
+function readMetrics(text: string | undefined): MeasureOptions['metrics'] {
+  if (text === undefined) return undefined
+  const [, bracketed, plain, digits] = /^(?:(?:\[([\da-f:.]+)\]|([^:[\]]*)):)?(\d+)$/i.exec(text) ?? []
+  const port = Number(digits)
+  if (digits !== undefined && port <= 65535) return { host: bracketed ?? (plain || '127.0.0.1'), port }
+  throw new UsageError(`metrics ${text} invalid - must be PORT or ADDRESS:PORT, as 127.0.0.1:9400`)
 }
 
 /** Whether the counter is one of those that cost a look at each packet. */
@@ -47,6 +57,7 @@ export function readMeasure(reader: Reader, lcores: readonly number[]): MeasureO
   }
   return {
     displayXstats,
+    metrics: readMetrics(reader.last('metrics')),
     statsPeriod: reader.number(
       'stats-period',
       0,

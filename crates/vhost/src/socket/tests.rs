@@ -164,3 +164,21 @@ fn dials_until_somebody_listens() {
     listener.connect(never().as_fd(), None).unwrap();
     thread.join().unwrap().unwrap();
 }
+
+#[test]
+fn a_socket_of_messages_is_made_like_one_of_bytes() {
+    let folder = Folder::new();
+    let path = folder.file("s");
+    let listener = Listener::bind_as(&path, SocketType::SEQPACKET).unwrap();
+    assert_eq!(
+        code(Listener::bind_as(&path, SocketType::SEQPACKET)),
+        "ERR_VRING_SOCKET_IN_USE"
+    );
+    // Of the other type, somebody has it all the same.
+    assert_eq!(code(Listener::bind(&path)), "ERR_VRING_SOCKET_IN_USE");
+    // Who asked whether somebody listens has connected, and is gone.
+    while listener.accept().unwrap().is_some() {}
+    let socket = new_socket(SocketType::SEQPACKET).unwrap();
+    connect(&socket, &address_of(&path).unwrap()).unwrap();
+    assert!(listener.accept().unwrap().is_some());
+}
