@@ -250,6 +250,12 @@ pub enum PortError {
         /// What it is.
         got: String,
     },
+    /// A filter that is no program.
+    #[error("expected a filter as tcpdump -ddd prints it, got {got}")]
+    Filter {
+        /// What is wrong with it.
+        got: String,
+    },
     /// Memory.
     #[error(transparent)]
     Memory(#[from] MemError),
@@ -293,6 +299,7 @@ impl PortError {
             Self::Netdev { source, .. } => source.code(),
             Self::DeviceLost { .. } => "ERR_VRING_DEVICE_LOST",
             Self::Capture { .. } => "ERR_VRING_CAPTURE",
+            Self::Filter { .. } => "ERR_VRING_FILTER",
             Self::Memory(source) => source.code(),
             Self::System { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => "ERR_VRING_NO_SUCH_PATH",

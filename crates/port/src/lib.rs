@@ -3,6 +3,7 @@
 //! A [`Port`] has receive and transmit queues, a link, statistics and events. A driver makes it, brings its queues up and down as its
 //! peer comes and goes, and takes them away when it is closed; the queues themselves do not know which driver they belong to.
 
+mod capture;
 mod devargs;
 mod drivers;
 mod error;
@@ -13,6 +14,10 @@ mod owner;
 mod port;
 mod queue;
 
+pub use capture::{
+    Capture, CaptureFormat, CaptureOptions, CaptureSource, CaptureStats, CapturedQueue, Filter,
+    MAX_SNAPLEN,
+};
 pub use devargs::{DRIVERS, DevargInfo, Device, DriverInfo};
 pub use drivers::{Recording, open};
 pub use error::PortError;

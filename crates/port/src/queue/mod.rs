@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use vring_mem::Mempool;
 use vring_net::{Counters, DropReason};
 
+use crate::capture::Tap;
 use crate::event::Notify;
 use crate::lock::PollLock;
 use crate::owner::{NOBODY, Owner, Ticket};
@@ -232,6 +233,16 @@ impl<P: Side + ?Sized> Queue<P> {
     pub fn count_kinds(&self, on: bool) {
         let kinds = on.then(|| self.kinds.clone());
         self.slot.lock().soft.count_kinds(kinds);
+    }
+
+    /// Copies packets there from now on.
+    pub(crate) fn add_tap(&self, tap: &Arc<Tap>) {
+        self.slot.lock().soft.add_tap(tap.clone());
+    }
+
+    /// No longer: when this returns, the queue's thread does not touch it any more.
+    pub(crate) fn remove_tap(&self, tap: &Arc<Tap>) {
+        self.slot.lock().soft.remove_tap(tap);
     }
 
     /// Counts from zero again. The counters themselves run on, so that nobody but the queue's user writes them.

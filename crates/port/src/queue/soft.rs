@@ -10,6 +10,7 @@ use vring_ring::RingFault;
 
 use super::kinds::{Kinds, Seen};
 use super::{Path, RxPath, TxPath};
+use crate::capture::{Staged, Tap};
 
 /// A direction: what software can do for its queues.
 pub trait Side: Path {
@@ -35,6 +36,10 @@ pub trait Soft<P: ?Sized>: Send {
     fn detached(&mut self, pool: &Arc<Mempool>, counters: &Counters);
     /// Packets are counted there by size and kind from now on, or no longer.
     fn count_kinds(&mut self, kinds: Option<Arc<Kinds>>);
+    /// Packets are copied there from now on, too.
+    fn add_tap(&mut self, tap: Arc<Tap>);
+    /// … or no longer.
+    fn remove_tap(&mut self, tap: &Arc<Tap>);
 }
 
 /// Behind a receive path.
@@ -45,6 +50,8 @@ pub struct Behind {
     gives: u32,
     /// Where they are counted by size and kind.
     kinds: Option<Arc<Kinds>>,
+    /// Where they are copied to.
+    taps: Vec<Arc<Tap>>,
     /// There is something to do for them.
     works: bool,
     /// What the port itself has for the application to receive, before all else.
@@ -60,6 +67,7 @@ impl Soft<dyn RxPath> for Behind {
             soft: SoftRx::new(pool.clone(), &RxConfig::default()),
             gives: 0,
             kinds: None,
+            taps: Vec::new(),
             works: false,
             own: Burst::new(MOST_OWN),
         }
@@ -81,6 +89,16 @@ impl Soft<dyn RxPath> for Behind {
         self.kinds = kinds;
         self.settle();
     }
+
+    fn add_tap(&mut self, tap: Arc<Tap>) {
+        self.taps.push(tap);
+        self.settle();
+    }
+
+    fn remove_tap(&mut self, tap: &Arc<Tap>) {
+        self.taps.retain(|one| !Arc::ptr_eq(one, tap));
+        self.settle();
+    }
 }
 
 impl Behind {
@@ -92,7 +110,8 @@ impl Behind {
 
     /// One flag for all that is seldom: the usual burst is looked at by its path alone.
     fn settle(&mut self) {
-        self.works = self.has_own() || self.kinds.is_some() || !self.soft.is_idle(self.gives);
+        let watched = self.kinds.is_some() || !self.taps.is_empty();
+        self.works = self.has_own() || watched || !self.soft.is_idle(self.gives);
     }
 
     /// Lets the application receive a packet in one buffer, from the port itself. False when too many wait already.
@@ -159,6 +178,9 @@ impl Behind {
         if let Some(kinds) = &self.kinds {
             kinds.count(pool, burst, first);
         }
+        for tap in &self.taps {
+            tap.received(pool, burst, first);
+        }
         Ok(tally)
     }
 }
@@ -171,6 +193,11 @@ pub struct Before {
     takes: u32,
     /// Where packets are counted by size and kind.
     kinds: Option<Arc<Kinds>>,
+    /// Where packets are copied to, and what each has of a burst until it is known which packets were taken.
+    taps: Vec<Arc<Tap>>,
+    staged: Vec<Staged>,
+    /// One of the two wants to see packets.
+    watched: bool,
 }
 
 impl Soft<dyn TxPath> for Before {
@@ -179,6 +206,9 @@ impl Soft<dyn TxPath> for Before {
             soft: SoftTx::new(pool.clone()),
             takes: flags::META,
             kinds: None,
+            taps: Vec::new(),
+            staged: Vec::new(),
+            watched: false,
         }
     }
 
@@ -192,10 +222,25 @@ impl Soft<dyn TxPath> for Before {
 
     fn count_kinds(&mut self, kinds: Option<Arc<Kinds>>) {
         self.kinds = kinds;
+        self.settle();
+    }
+
+    fn add_tap(&mut self, tap: Arc<Tap>) {
+        self.taps.push(tap);
+        self.settle();
+    }
+
+    fn remove_tap(&mut self, tap: &Arc<Tap>) {
+        self.taps.retain(|one| !Arc::ptr_eq(one, tap));
+        self.settle();
     }
 }
 
 impl Before {
+    fn settle(&mut self) {
+        self.watched = self.kinds.is_some() || !self.taps.is_empty();
+    }
+
     /// Sends. All flags of a burst are looked at together: the usual burst asks for nothing.
     #[inline(always)]
     pub(super) fn tx(
@@ -206,7 +251,7 @@ impl Before {
         counters: &Counters,
     ) -> Result<Tally, RingFault> {
         let all = burst.packets().2.iter().fold(0, |all, flags| all | flags);
-        if SoftTx::needs(all, self.takes) || !self.soft.is_empty() || self.kinds.is_some() {
+        if SoftTx::needs(all, self.takes) || !self.soft.is_empty() || self.watched {
             return self.prepare_and_tx(path, pool, burst, counters);
         }
         path.tx(burst, counters)
@@ -220,12 +265,25 @@ impl Before {
         burst: &mut Burst,
         counters: &Counters,
     ) -> Result<Tally, RingFault> {
-        let Some(kinds) = &self.kinds else {
+        if !self.watched {
             return self.soft.tx(&mut Through(path), burst, counters);
-        };
-        let (seen, before) = (Seen::look(pool, burst), burst.len());
+        }
+        let before = burst.len();
+        let seen = self
+            .kinds
+            .as_ref()
+            .map(|kinds| (kinds, Seen::look(pool, burst)));
+        self.staged.clear();
+        self.staged
+            .extend(self.taps.iter().map(|tap| tap.stage(pool, burst, 0)));
         let result = self.soft.tx(&mut Through(path), burst, counters);
-        kinds.count_taken(&seen, before - burst.len());
+        let taken = before - burst.len();
+        if let Some((kinds, seen)) = seen {
+            kinds.count_taken(&seen, taken);
+        }
+        for (tap, staged) in self.taps.iter().zip(&self.staged) {
+            tap.taken(staged, taken);
+        }
         result
     }
 
