@@ -9,6 +9,18 @@
  */
 export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
 
+/** A capture. */
+export declare class CaptureHandle {
+  /** The end of the pipe that is to be read, and closed by the caller. */
+  fd(): number
+  /** What became of the packets of each queue. */
+  stats(): Array<CaptureCounters>
+  /** Asks it to end: what was captured is still written, then the pipe ends. */
+  requestStop(): void
+  /** Whether nothing more will be written. */
+  ended(): boolean
+}
+
 /** See the module. It holds sockets, until it is closed; not the device. */
 export declare class DeviceHandle {
   /** What it is now; nothing when it is gone. */
@@ -245,6 +257,40 @@ export interface BurstFunctions {
   free: (burst: number) => number
   /** Frees one packet: `(burst, index) => 1 or 0`. */
   drop: (burst: number, index: number) => number
+}
+
+/** What became of the packets of a queue. */
+export interface CaptureCounters {
+  /** Copied. */
+  captured: number
+  /** Not wanted. */
+  filtered: number
+  /** No room. */
+  dropped: number
+}
+
+/** How packets are captured. What is left out has the value of the Rust default. */
+export interface CaptureRequest {
+  /** Bytes of a packet. */
+  snaplen?: number
+  /** A program, as tcpdump -ddd prints it. */
+  filter?: string
+  /** What it was made of. */
+  expression?: string
+  /** pcapng if not pcap. */
+  pcap: boolean
+  /** Bytes of each queue's ring. */
+  buffer?: number
+  /** Packets after which it ends. */
+  limit?: number
+}
+
+/** A queue, and what its port is called in the capture. */
+export interface CaptureSourceRequest {
+  /** The queue. */
+  queue: QueueHandle
+  /** The name of the interface. */
+  interface: string
 }
 
 /** Frees the packets of a burst and its handle. Closing twice is no error. */
@@ -701,6 +747,9 @@ export interface SizeRequest {
   /** Of all weights together. */
   weight: number
 }
+
+/** Begins to capture into a pipe. */
+export declare function startCapture(sources: Array<CaptureSourceRequest>, request: CaptureRequest): CaptureHandle
 
 /** The bursts of a stream. */
 export interface StreamBursts {

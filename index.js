@@ -773,7 +773,8 @@ if (
   }
 }
 
-const { DeviceHandle, LcoreHandle, MacvtapHandle, MempoolHandle, MessageListener, MessageSocket, PortHandle, QueueHandle, TrafficHandle, Waiter, adoptQueue, burstFunctions, closeBurst, createLcore, createMempool, createTraffic, cyclesPerSecond, detach, driverTable, dropNames, engineNames, freePortName, latencyOf, listenForMessages, openDevice, openPort, packetKinds, parseDevice, pciDevices, pinThread, probe, version } = nativeBinding
+const { CaptureHandle, DeviceHandle, LcoreHandle, MacvtapHandle, MempoolHandle, MessageListener, MessageSocket, PortHandle, QueueHandle, TrafficHandle, Waiter, adoptQueue, burstFunctions, closeBurst, createLcore, createMempool, createTraffic, cyclesPerSecond, detach, driverTable, dropNames, engineNames, freePortName, latencyOf, listenForMessages, openDevice, openPort, packetKinds, parseDevice, pciDevices, pinThread, probe, startCapture, version } = nativeBinding
+export { CaptureHandle }
 export { DeviceHandle }
 export { LcoreHandle }
 export { MacvtapHandle }
@@ -805,5 +806,6 @@ export { parseDevice }
 export { pciDevices }
 export { pinThread }
 export { probe }
+export { startCapture }
 export { version }
 export const __napiBindingTarget = __napiLoadedBindingTarget

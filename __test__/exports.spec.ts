@@ -6,6 +6,7 @@ import * as api from '../ts/index.ts'
 const VALUES = [
   'ArpView',
   'Burst',
+  'Capture',
   'EtherType',
   'EthernetView',
   'HeaderView',
@@ -49,6 +50,8 @@ const TYPES = [
   'BurstCount',
   'BurstFunction',
   'BurstsOptions',
+  'CaptureOptions',
+  'CaptureStats',
   'CsumOptions',
   'DevargInfo',
   'Devargs',

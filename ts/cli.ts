@@ -26,13 +26,15 @@ async function runKni(argv: readonly string[]): Promise<number> {
 }
 
 async function runCommander(argv: readonly string[]): Promise<number> {
-  const [{ version }, { addGen }, { addDoctor }, { addDevbind }, { addHugepages }] = await Promise.all([
-    import('./index.ts'),
-    import('./gen/command.ts'),
-    import('./doctor/command.ts'),
-    import('./devbind/command.ts'),
-    import('./hugepages/command.ts'),
-  ])
+  const [{ version }, { addGen }, { addDumpcap }, { addDoctor }, { addDevbind }, { addHugepages }] =
+    await Promise.all([
+      import('./index.ts'),
+      import('./gen/command.ts'),
+      import('./dumpcap/command.ts'),
+      import('./doctor/command.ts'),
+      import('./devbind/command.ts'),
+      import('./hugepages/command.ts'),
+    ])
   const program = new Command('vring')
     .description('A virtio and vhost poll-mode driver for Node.js')
     .version(version)
@@ -53,7 +55,7 @@ async function runCommander(argv: readonly string[]): Promise<number> {
     exit: (of) => (status = of),
   }
   for (const add of [addDoctor, addDevbind, addHugepages]) add(program, host)
-  addGen(program, (of) => host.exit(of))
+  for (const add of [addGen, addDumpcap]) add(program, (of) => host.exit(of))
   if (argv.length === 0) {
     program.outputHelp({ error: true })
     return 1

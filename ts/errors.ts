@@ -48,6 +48,7 @@ export const errorCodes = [
   'ERR_VRING_VHOST_MEMORY',
   'ERR_VRING_VHOST_WORKER',
   'ERR_VRING_CAPTURE',
+  'ERR_VRING_FILTER',
   // The peer.
   'ERR_VRING_PEER',
   'ERR_VRING_PCI_DEVICE',

@@ -5,6 +5,7 @@
  */
 export { version } from './binding.ts'
 export { Burst, PacketFlag, type Segment, type SegmentationKind } from './burst.ts'
+export { Capture, type CaptureOptions, type CaptureStats } from './capture.ts'
 export {
   type DevargInfo,
   type Devargs,

@@ -1,5 +1,6 @@
 /** `vring gen`: generates traffic, and names what did not come back. */
 import type { Command } from 'commander'
+import { VringError } from '../errors.ts'
 import { Mempool } from '../mempool.ts'
 import { Port } from '../port.ts'
 import type { FrameOptions, TrafficOptions, TrafficSize } from '../traffic.ts'
@@ -7,6 +8,11 @@ import { describe, type Given } from './options.ts'
 import { liveRates, scaled, trialText, troubles } from './print.ts'
 import { search, type Step } from './search.ts'
 import { type Progress, type Rig, runTrial, type Trial } from './trial.ts'
+
+/** An option that does not go with the others, or with the machine. */
+function invalidOption(what: string): never {
+  throw new VringError('ERR_VRING_INVALID_ARGUMENT', what)
+}
 
 /** Some of the ports, by number. */
 function pick(
@@ -17,7 +23,7 @@ function pick(
   return (numbers ?? ports.map((_, i) => i)).map((number) => {
     const port = ports[number]
     if (port !== undefined) return port
-    throw new Error(`${option}: there is no port ${number}: each --vdev is one, counted from 0`)
+    return invalidOption(`${option}: there is no port ${number}: each --vdev is one, counted from 0`)
   })
 }
 
@@ -36,7 +42,7 @@ function rateOf(
   if ('max' in rate) return {}
   if (!('percent' in rate)) return rate
   const megabits = speed ?? rig.senders[0]!.link.speed
-  if (!(megabits > 0)) throw new Error('--rate in percent: the link has no speed, so give one with --speed')
+  if (!(megabits > 0)) invalidOption('--rate in percent: the link has no speed, so give one with --speed')
   return { bps: (megabits * 1e6 * rate.percent) / 100 }
 }
 
@@ -69,8 +75,7 @@ async function firstRate(given: Given, rig: Rig, signal: AbortSignal): Promise<n
 
 /** What cannot be asked for together. */
 function refuse({ search: searches, replay }: Given): void {
-  if (searches && replay !== undefined)
-    throw new Error('--search sends packets of its own: leave out --replay')
+  if (searches && replay !== undefined) invalidOption('--search sends packets of its own: leave out --replay')
 }
 
 async function runSearch(

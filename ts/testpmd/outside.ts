@@ -1,5 +1,9 @@
-/** What can be read of a session from outside: DPDK's telemetry, and metrics for Prometheus. */
+/** What can be seen of a session from outside: DPDK's telemetry, metrics for Prometheus, captures of its packets. */
+import { join } from 'node:path'
+import { SOCKET } from '../dumpcap/protocol.ts'
+import { DumpcapServer } from '../dumpcap/server.ts'
 import { Metrics, type Port, Telemetry } from '../index.ts'
+import { makeRuntimeDirectory } from '../telemetry/runtime.ts'
 import type { EalConfig } from './eal.ts'
 import type { AppOptions } from './options.ts'
 import { messageOf, type Output } from './output.ts'
@@ -33,16 +37,28 @@ function openTelemetry({ eal, argv, ports }: Inside, output: Output): Telemetry 
   }
 }
 
-/** Opens both, as far as they are wanted; closing the result ends them. Rejects when metrics were asked for and cannot be served. */
+/** Lets `vring dumpcap` in. As with telemetry, the first program of a file prefix is the one that is found. */
+async function openDumpcap({ eal, ports }: Inside, output: Output): Promise<DumpcapServer | undefined> {
+  try {
+    return await DumpcapServer.listen(join(makeRuntimeDirectory(eal.filePrefix), SOCKET), ports)
+  } catch (error) {
+    output.err(`vring dumpcap cannot capture here: ${messageOf(error)}\n`)
+    return undefined
+  }
+}
+
+/** Opens all, as far as they are wanted; closing the result ends them. Rejects when metrics were asked for and cannot be served. */
 export async function openOutside(inside: Inside, output: Output): Promise<AsyncDisposable> {
   const { metrics: address } = inside.options
   const metrics =
     address === undefined ? undefined : await Metrics.listen({ ...address, ports: inside.ports })
   if (metrics !== undefined) output.out(`Metrics at ${metrics.url}\n`)
   const telemetry = openTelemetry(inside, output)
+  const dumpcap = await openDumpcap(inside, output)
   return {
     [Symbol.asyncDispose]: async () => {
       telemetry?.close()
+      await dumpcap?.[Symbol.asyncDispose]()
       await metrics?.close()
     },
   }

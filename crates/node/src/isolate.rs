@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 
 use napi::{Env, sys};
 use vring_forward::Lcore;
-use vring_port::{Owner, Port};
+use vring_port::{Capture, Owner, Port};
 
 use crate::error::{Result, check};
 use crate::queue::{AnyQueue, WeakQueue};
@@ -19,6 +19,7 @@ pub struct Isolate {
     queues: RefCell<Vec<WeakQueue>>,
     ports: RefCell<Vec<Weak<Port>>>,
     lcores: RefCell<Vec<Weak<Lcore>>>,
+    captures: RefCell<Vec<Weak<Capture>>>,
 }
 
 thread_local! {
@@ -36,6 +37,7 @@ pub fn current(env: &Env) -> Result<Rc<Isolate>> {
         queues: RefCell::default(),
         ports: RefCell::default(),
         lcores: RefCell::default(),
+        captures: RefCell::default(),
     });
     let argument = Rc::into_raw(isolate.clone()).cast_mut().cast();
     // SAFETY: the hook gets the reference that is counted for it here, once, on this thread.
@@ -56,6 +58,12 @@ unsafe extern "C" fn end(argument: *mut c_void) {
         .iter()
         .filter_map(Weak::upgrade)
         .for_each(|lcore| lcore.stop());
+    isolate
+        .captures
+        .take()
+        .iter()
+        .filter_map(Weak::upgrade)
+        .for_each(|capture| capture.stop());
     isolate
         .ports
         .take()
@@ -81,6 +89,13 @@ impl Isolate {
     /// The port was opened by this thread, and closes with it at the latest.
     pub fn opened(&self, port: &Arc<Port>) {
         remember(&self.ports, Arc::downgrade(port), |weak| {
+            weak.strong_count() > 0
+        });
+    }
+
+    /// The capture was begun by this thread, and ends with it at the latest.
+    pub fn captures(&self, capture: &Arc<Capture>) {
+        remember(&self.captures, Arc::downgrade(capture), |weak| {
             weak.strong_count() > 0
         });
     }

@@ -4,6 +4,7 @@
 //! to its queue ([`hot`]): a `#[napi]` method costs ten times as much.
 
 mod burst;
+mod capture;
 mod configure;
 mod devargs;
 mod device;
