@@ -232,17 +232,26 @@ impl<P: Side + ?Sized> Queue<P> {
     /// each packet.
     pub fn count_kinds(&self, on: bool) {
         let kinds = on.then(|| self.kinds.clone());
-        self.slot.lock().soft.count_kinds(kinds);
+        self.slot
+            .lock()
+            .soft
+            .watch(|watchers| watchers.kinds = kinds);
     }
 
     /// Copies packets there from now on.
     pub(crate) fn add_tap(&self, tap: &Arc<Tap>) {
-        self.slot.lock().soft.add_tap(tap.clone());
+        let tap = tap.clone();
+        self.slot
+            .lock()
+            .soft
+            .watch(|watchers| watchers.taps.push(tap));
     }
 
     /// No longer: when this returns, the queue's thread does not touch it any more.
     pub(crate) fn remove_tap(&self, tap: &Arc<Tap>) {
-        self.slot.lock().soft.remove_tap(tap);
+        let others = |one: &Arc<Tap>| !Arc::ptr_eq(one, tap);
+        let mut slot = self.slot.lock();
+        slot.soft.watch(|watchers| watchers.taps.retain(others));
     }
 
     /// Counts from zero again. The counters themselves run on, so that nobody but the queue's user writes them.

@@ -34,12 +34,23 @@ pub trait Soft<P: ?Sized>: Send {
     fn attached(&mut self, path: &P);
     /// The queue has no path any more: what waited for it is given back.
     fn detached(&mut self, pool: &Arc<Mempool>, counters: &Counters);
-    /// Packets are counted there by size and kind from now on, or no longer.
-    fn count_kinds(&mut self, kinds: Option<Arc<Kinds>>);
-    /// Packets are copied there from now on, too.
-    fn add_tap(&mut self, tap: Arc<Tap>);
-    /// … or no longer.
-    fn remove_tap(&mut self, tap: &Arc<Tap>);
+    /// Changes who sees packets.
+    fn watch(&mut self, change: impl FnOnce(&mut Watchers));
+}
+
+/// Who sees the packets of a queue pass.
+#[derive(Debug, Default)]
+pub struct Watchers {
+    /// Where they are counted by size and kind.
+    pub(super) kinds: Option<Arc<Kinds>>,
+    /// Where they are copied to.
+    pub(super) taps: Vec<Arc<Tap>>,
+}
+
+impl Watchers {
+    fn is_empty(&self) -> bool {
+        self.kinds.is_none() && self.taps.is_empty()
+    }
 }
 
 /// Behind a receive path.
@@ -48,10 +59,7 @@ pub struct Behind {
     soft: SoftRx,
     /// What the path's packets may have.
     gives: u32,
-    /// Where they are counted by size and kind.
-    kinds: Option<Arc<Kinds>>,
-    /// Where they are copied to.
-    taps: Vec<Arc<Tap>>,
+    watchers: Watchers,
     /// There is something to do for them.
     works: bool,
     /// What the port itself has for the application to receive, before all else.
@@ -66,8 +74,7 @@ impl Soft<dyn RxPath> for Behind {
         Self {
             soft: SoftRx::new(pool.clone(), &RxConfig::default()),
             gives: 0,
-            kinds: None,
-            taps: Vec::new(),
+            watchers: Watchers::default(),
             works: false,
             own: Burst::new(MOST_OWN),
         }
@@ -85,18 +92,8 @@ impl Soft<dyn RxPath> for Behind {
         }
     }
 
-    fn count_kinds(&mut self, kinds: Option<Arc<Kinds>>) {
-        self.kinds = kinds;
-        self.settle();
-    }
-
-    fn add_tap(&mut self, tap: Arc<Tap>) {
-        self.taps.push(tap);
-        self.settle();
-    }
-
-    fn remove_tap(&mut self, tap: &Arc<Tap>) {
-        self.taps.retain(|one| !Arc::ptr_eq(one, tap));
+    fn watch(&mut self, change: impl FnOnce(&mut Watchers)) {
+        change(&mut self.watchers);
         self.settle();
     }
 }
@@ -110,8 +107,7 @@ impl Behind {
 
     /// One flag for all that is seldom: the usual burst is looked at by its path alone.
     fn settle(&mut self) {
-        let watched = self.kinds.is_some() || !self.taps.is_empty();
-        self.works = self.has_own() || watched || !self.soft.is_idle(self.gives);
+        self.works = self.has_own() || !self.watchers.is_empty() || !self.soft.is_idle(self.gives);
     }
 
     /// Lets the application receive a packet in one buffer, from the port itself. False when too many wait already.
@@ -175,10 +171,10 @@ impl Behind {
             tally.bytes -= filtered.bytes;
             tally
         };
-        if let Some(kinds) = &self.kinds {
+        if let Some(kinds) = &self.watchers.kinds {
             kinds.count(pool, burst, first);
         }
-        for tap in &self.taps {
+        for tap in &self.watchers.taps {
             tap.received(pool, burst, first);
         }
         Ok(tally)
@@ -191,12 +187,10 @@ pub struct Before {
     soft: SoftTx,
     /// What the path does itself.
     takes: u32,
-    /// Where packets are counted by size and kind.
-    kinds: Option<Arc<Kinds>>,
-    /// Where packets are copied to, and what each has of a burst until it is known which packets were taken.
-    taps: Vec<Arc<Tap>>,
+    watchers: Watchers,
+    /// What each tap has of a burst until it is known which packets were taken.
     staged: Vec<Staged>,
-    /// One of the two wants to see packets.
+    /// There are watchers: what a burst looks at.
     watched: bool,
 }
 
@@ -205,8 +199,7 @@ impl Soft<dyn TxPath> for Before {
         Self {
             soft: SoftTx::new(pool.clone()),
             takes: flags::META,
-            kinds: None,
-            taps: Vec::new(),
+            watchers: Watchers::default(),
             staged: Vec::new(),
             watched: false,
         }
@@ -220,27 +213,13 @@ impl Soft<dyn TxPath> for Before {
         self.soft.abandon(counters);
     }
 
-    fn count_kinds(&mut self, kinds: Option<Arc<Kinds>>) {
-        self.kinds = kinds;
-        self.settle();
-    }
-
-    fn add_tap(&mut self, tap: Arc<Tap>) {
-        self.taps.push(tap);
-        self.settle();
-    }
-
-    fn remove_tap(&mut self, tap: &Arc<Tap>) {
-        self.taps.retain(|one| !Arc::ptr_eq(one, tap));
-        self.settle();
+    fn watch(&mut self, change: impl FnOnce(&mut Watchers)) {
+        change(&mut self.watchers);
+        self.watched = !self.watchers.is_empty();
     }
 }
 
 impl Before {
-    fn settle(&mut self) {
-        self.watched = self.kinds.is_some() || !self.taps.is_empty();
-    }
-
     /// Sends. All flags of a burst are looked at together: the usual burst asks for nothing.
     #[inline(always)]
     pub(super) fn tx(
@@ -270,18 +249,23 @@ impl Before {
         }
         let before = burst.len();
         let seen = self
+            .watchers
             .kinds
             .as_ref()
             .map(|kinds| (kinds, Seen::look(pool, burst)));
         self.staged.clear();
-        self.staged
-            .extend(self.taps.iter().map(|tap| tap.stage(pool, burst, 0)));
+        self.staged.extend(
+            self.watchers
+                .taps
+                .iter()
+                .map(|tap| tap.stage(pool, burst, 0)),
+        );
         let result = self.soft.tx(&mut Through(path), burst, counters);
         let taken = before - burst.len();
         if let Some((kinds, seen)) = seen {
             kinds.count_taken(&seen, taken);
         }
-        for (tap, staged) in self.taps.iter().zip(&self.staged) {
+        for (tap, staged) in self.watchers.taps.iter().zip(&self.staged) {
             tap.taken(staged, taken);
         }
         result
