@@ -27,6 +27,8 @@ function comparable(transcript: string): string {
   const shared = OWN.reduce((text, pattern) => text.replaceAll(pattern, ''), begun)
   return (
     shared
+      // What is typed while a program takes the echo over from the terminal may be shown by both.
+      .replaceAll(/^testpmd> (.+)\n\1\n/gm, 'testpmd> $1\n')
       .replaceAll(/\b[0-9A-F]{2}(:[0-9A-F]{2}){5}\b/g, 'MAC')
       // Limits are each program's own.
       .replaceAll(/^(Max possible [RT]X queues|Maximum number of MAC addresses): \d+/gm, '$1: N')
