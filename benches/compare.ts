@@ -3,8 +3,6 @@
  * `vring testpmd`, one after the other, so that both meet the same machine; what counts is the median over the rounds of the ratio within a
  * round. Each side has one forwarding core, pinned. The rate is what the receiving side's `show port stats` says between two looks.
  */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { cpus as processors } from 'node:os'
 import { parseArgs } from 'node:util'
 import {
   allowedCpus,
@@ -14,6 +12,7 @@ import {
   Testpmd,
   type TestpmdOptions,
 } from '../__test__/rig/index.ts'
+import { intoReadme, machine, median, write } from './results.ts'
 
 /** How one side forwards. */
 type Side = Pick<TestpmdOptions, 'forward'>
@@ -99,7 +98,7 @@ export async function compare(
     const rows = await rounds(scenarios, run)
     const table = tableOf(rows, run)
     console.log(`\n${table}`)
-    write(name, rows, run)
+    write(name, { options: run, rows })
     if (readme) intoReadme(name, table)
   } finally {
     restore?.()
@@ -156,12 +155,6 @@ async function measure(program: 'dpdk' | 'vring', scenario: Scenario, run: Run):
   return ((after - before) * 1000) / (ended - begun)
 }
 
-function median(numbers: readonly number[]): number {
-  const sorted = numbers.toSorted((a, b) => a - b)
-  const middle = sorted.length >> 1
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
-}
-
 function summary(
   scenario: Scenario,
   size: number,
@@ -180,11 +173,6 @@ function summary(
 
 const mega = (rate: number): string => `${(rate / 1e6).toFixed(2).padStart(6)} Mpps`
 
-function machine(): string {
-  const [processor] = processors()
-  return `${processor?.model.trim() ?? 'unknown processor'}, ${processors().length} cores, Linux, Node ${process.version}`
-}
-
 function tableOf(rows: readonly Row[], run: Run): string {
   const pages = run.huge ? 'hugepages of 2 MiB' : 'ordinary pages of 4 KiB'
   const lines = rows.map(({ scenario, size, goal, median: { dpdk, vring, ratio } }) => {
@@ -198,21 +186,4 @@ function tableOf(rows: readonly Row[], run: Run): string {
     '',
     `${run.rounds === 1 ? 'One round' : `Medians of ${run.rounds} rounds`}, one pinned core on each side, ${pages} for both; ${machine()}.`,
   ].join('\n')
-}
-
-function write(name: string, rows: readonly Row[], run: Run): void {
-  mkdirSync('bench-results', { recursive: true })
-  const file = `bench-results/${name}.json`
-  const result = { machine: machine(), date: new Date().toISOString(), options: run, rows }
-  writeFileSync(file, `${JSON.stringify(result, null, 2)}\n`)
-  console.log(`\nWritten to ${file}`)
-}
-
-/** The README's tables stand between comments, so that nobody copies figures by hand. */
-function intoReadme(name: string, table: string): void {
-  const text = readFileSync('README.md', 'utf8')
-  const [begin, end] = [`<!-- bench ${name} -->`, `<!-- end of bench ${name} -->`]
-  const [from, to] = [text.indexOf(begin), text.indexOf(end)]
-  if (from < 0 || to < from) throw new Error(`README.md has no ${begin} … ${end}`)
-  writeFileSync('README.md', `${text.slice(0, from + begin.length)}\n\n${table}\n\n${text.slice(to)}`)
 }

@@ -55,3 +55,14 @@ needs(test, 'root')('what `ip link` does is seen, and a deleted device leaves no
     'buffers left: 0, descriptors left: 0',
   ])
 })
+
+needs(test, 'root')('a packet socket filters VLANs in the kernel, and addresses in software', async (t) => {
+  const output = await inNamespace(`${veth} ${program('filters')} net_af_packet0,iface=v0 v1`)
+  t.deepEqual(output.trim().split('\n'), [
+    'all: - -: 3 received, 0 kept, 0 filtered',
+    'own: software -: 2 received, 0 kept, 1 filtered',
+    'two: software -: 3 received, 0 kept, 0 filtered',
+    'vlan 7: - device: 2 received, 0 kept, 0 filtered',
+    'vlan 5: - device: 3 received, 0 kept, 0 filtered',
+  ])
+})

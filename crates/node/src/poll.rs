@@ -5,9 +5,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_void};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use napi::bindgen_prelude::Unknown;
 use napi::{Env, JsValue, sys};
@@ -51,6 +52,8 @@ struct Inner {
     /// A duplicate: nobody else closes it while libuv watches it. Given back when libuv has let go, not when the waiter is collected: a
     /// peer waits for the end of a connection.
     fd: Cell<Option<OwnedFd>>,
+    /// What it is of: what an epoll descriptor watches must not be closed before it. Given back likewise.
+    of: Cell<Option<Arc<dyn AsFd>>>,
 }
 
 impl Inner {
@@ -87,7 +90,7 @@ impl Inner {
 unsafe extern "C" fn closed(handle: *mut UvPoll) {
     // SAFETY: `data` is the count that `Waiter::new` gave to the handle; this callback is its last use.
     let inner = unsafe { Rc::from_raw((*handle).data.cast::<Inner>()) };
-    drop(inner.fd.take());
+    drop((inner.fd.take(), inner.of.take()));
     // SAFETY: the hook's handle, removed once. When the environment is ending, this is what it waits for.
     unsafe { sys::napi_remove_async_cleanup_hook(inner.hook.get()) };
 }
@@ -157,6 +160,15 @@ pub struct Waiter {
 impl Waiter {
     /// Watches a duplicate of the descriptor. It keeps the event loop alive only while it is armed, and not after `unref`.
     pub fn new(env: &Env, fd: BorrowedFd<'_>) -> Result<Self> {
+        Self::watch(env, fd, None)
+    }
+
+    /// The same, and holds on to what the descriptor is of.
+    pub fn of(env: &Env, of: Arc<dyn AsFd>) -> Result<Self> {
+        Self::watch(env, of.as_fd(), Some(of.clone()))
+    }
+
+    fn watch(env: &Env, fd: BorrowedFd<'_>, of: Option<Arc<dyn AsFd>>) -> Result<Self> {
         let fd = rustix::io::fcntl_dupfd_cloexec(fd, 0).map_err(|e| {
             failure(
                 "ERR_VRING_SYSTEM",
@@ -177,6 +189,7 @@ impl Waiter {
             callback: Cell::new(ptr::null_mut()),
             hook: Cell::new(ptr::null_mut()),
             fd: Cell::new(Some(fd)),
+            of: Cell::new(of),
         });
         let handle = inner.handle();
         // SAFETY: memory of the size that libuv asked for, that does not move and outlives the handle: see `closed`.

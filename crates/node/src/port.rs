@@ -6,7 +6,7 @@ use napi::Env;
 use napi::bindgen_prelude::{ClassInstance, Either, Object};
 use napi_derive::napi;
 use vring_port::{
-    Device, LinkStatus, Offloads, Port, PortConfig, PortEvent, RxOffloads, TxOffloads,
+    Device, LinkStatus, Offloads, Port, PortConfig, PortError, PortEvent, RxOffloads, TxOffloads,
 };
 
 use crate::devargs::{DeviceRequest, device};
@@ -332,7 +332,12 @@ impl PortHandle {
     /// Wakes when there are events.
     #[napi(catch_unwind)]
     pub fn waiter(&self, env: Env) -> Result<Waiter> {
-        Waiter::new(&env, self.port.events().fd())
+        let fd = self.port.events().fd().ok_or_else(|| {
+            coded(PortError::Closed {
+                name: self.port.name().to_owned(),
+            })
+        })?;
+        Waiter::of(&env, fd)
     }
 
     /// Takes the events that have come.

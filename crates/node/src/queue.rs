@@ -365,7 +365,7 @@ impl QueueHandle {
     /// Wakes when polling is worth while.
     #[napi(catch_unwind)]
     pub fn waiter(&self, env: Env) -> Result<Waiter> {
-        Waiter::new(&env, self.receiving()?.wake_fd())
+        Waiter::of(&env, self.receiving()?.wake_fd().map_err(coded)?)
     }
 
     /// Counts packets that were received here and neither sent nor freed. For the one that has the queue.

@@ -1,7 +1,7 @@
 //! What happens to a port without being asked for: its link, faults, and what its peer asks of it.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::EventfdFlags;
@@ -50,14 +50,15 @@ pub enum PortEvent {
 #[derive(Debug)]
 pub struct EventQueue {
     waiting: Mutex<VecDeque<PortEvent>>,
-    fd: OwnedFd,
+    /// Until the port is closed.
+    fd: Mutex<Option<Arc<OwnedFd>>>,
 }
 
 impl EventQueue {
     pub(crate) fn new() -> Result<Self, PortError> {
         Ok(Self {
             waiting: Mutex::default(),
-            fd: eventfd()?,
+            fd: Mutex::new(Some(Arc::new(eventfd()?))),
         })
     }
 
@@ -66,7 +67,9 @@ impl EventQueue {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.len() < MAX_WAITING {
             waiting.push_back(event);
-            signal(&self.fd);
+            if let Some(fd) = self.fd() {
+                signal(&*fd);
+            }
         }
     }
 
@@ -74,14 +77,25 @@ impl EventQueue {
     #[must_use]
     pub fn drain(&self) -> Vec<PortEvent> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let _how_often = clear(&self.fd);
+        if let Some(fd) = self.fd() {
+            let _how_often = clear(&*fd);
+        }
         waiting.drain(..).collect()
     }
 
-    /// Readable while events wait.
+    /// Readable while events wait; `None` when the port is closed.
     #[must_use]
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+    pub fn fd(&self) -> Option<Arc<OwnedFd>> {
+        let fd = self.fd.lock().unwrap_or_else(PoisonError::into_inner);
+        fd.clone()
+    }
+
+    /// The port is closed: nothing comes any more. What waits can still be taken.
+    pub(crate) fn close(&self) {
+        self.fd
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
     }
 }
 

@@ -27,5 +27,5 @@ pub use owner::{Owner, Ticket};
 pub use port::{AppliedBy, MAX_ADDRESSES, MAX_MTU, MIN_MTU, Port, PortConfig, PortInfo, RxParts};
 pub use queue::{
     DescStatus, Halt, KIND_NAMES, KINDS, Mode, Path, Queue, QueueInfo, QueueStats, RxPath, RxQueue,
-    Side, TxPath, TxQueue,
+    Side, Sleep, TxPath, TxQueue,
 };

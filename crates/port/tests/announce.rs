@@ -90,12 +90,12 @@ fn a_moved_guest_is_announced() {
     let (owner, queue) = (Owner::new(), &port.rx_queues()[0]);
     assert!(!queue.arm(owner).unwrap());
     front.send_rarp(MAC).unwrap();
-    let fd = queue.wake_fd();
+    let sleep = queue.wake_fd().unwrap();
     let limit = rustix::time::Timespec {
         tv_sec: 20,
         tv_nsec: 0,
     };
-    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    let mut fds = [PollFd::new(&*sleep, PollFlags::IN)];
     assert_eq!(poll(&mut fds, Some(&limit)).unwrap(), 1);
     until(|| queue.arm(owner).unwrap());
     let mut burst = Burst::new(4);

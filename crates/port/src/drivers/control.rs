@@ -10,8 +10,7 @@ use crate::event::{eventfd, signal};
 /// A thread that ends when its stop descriptor becomes readable.
 #[derive(Debug)]
 pub(super) struct Control {
-    stop: Arc<OwnedFd>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    running: Mutex<Option<(Arc<OwnedFd>, JoinHandle<()>)>>,
 }
 
 impl Control {
@@ -32,20 +31,19 @@ impl Control {
                 source,
             })?;
         Ok(Self {
-            stop,
-            thread: Mutex::new(Some(thread)),
+            running: Mutex::new(Some((stop, thread))),
         })
     }
 
     /// Stops the thread and waits for its end.
     pub(super) fn stop(&self) {
-        signal(&*self.stop);
-        if let Some(thread) = self
-            .thread
+        let running = self
+            .running
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
+            .take();
+        if let Some((stop, thread)) = running {
+            signal(&*stop);
             // A panic was reported by the panic hook; what the thread held is given back by its drops.
             let _reported = thread.join();
         }

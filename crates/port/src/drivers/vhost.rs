@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vring_mem::guest::GuestMemory;
 use vring_net::{Features, HeaderLayout, NetConfig, rarp_request};
@@ -118,7 +118,7 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
             keeps_partial,
             facts,
             space,
-            notifier,
+            notifier: Mutex::new(Some(notifier)),
         }),
     ))
 }
@@ -150,14 +150,21 @@ struct Vhost {
     keeps_partial: bool,
     facts: Arc<Mutex<Facts>>,
     space: Arc<Mutex<NetConfig>>,
-    notifier: Arc<Notifier>,
+    /// Until the port is closed.
+    notifier: Mutex<Option<Arc<Notifier>>>,
 }
 
 impl Vhost {
+    fn notifier(&self) -> MutexGuard<'_, Option<Arc<Notifier>>> {
+        self.notifier.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The configuration space says something else from now on, and a front end that asked to be told is told.
     fn change_space(&self, change: impl FnOnce(&mut NetConfig)) {
         change(&mut self.space.lock().unwrap_or_else(PoisonError::into_inner));
-        self.notifier.config_changed();
+        if let Some(notifier) = &*self.notifier() {
+            notifier.config_changed();
+        }
     }
 }
 
@@ -210,6 +217,7 @@ impl Driver for Vhost {
 
     fn close(&self) {
         self.control.stop();
+        self.notifier().take();
     }
 
     fn set_link(&self, up: bool) -> Result<AppliedBy, PortError> {

@@ -8,7 +8,7 @@ mod session;
 mod wishes;
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use vring_net::{Features, NetConfig};
@@ -121,7 +121,7 @@ pub(super) fn open(device: &Device, config: &PortConfig) -> Opened {
             max,
             options,
             facts,
-            wishes,
+            wishes: Mutex::new(Some(wishes)),
         }),
     ))
 }
@@ -145,7 +145,14 @@ struct VirtioUser {
     max: u16,
     options: Options,
     facts: Arc<Mutex<Option<Facts>>>,
-    wishes: Arc<Wishes>,
+    /// Until the port is closed.
+    wishes: Mutex<Option<Arc<Wishes>>>,
+}
+
+impl VirtioUser {
+    fn wishes(&self) -> MutexGuard<'_, Option<Arc<Wishes>>> {
+        self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What the control thread knows while there is a back end.
@@ -197,11 +204,14 @@ impl Driver for VirtioUser {
 
     fn close(&self) {
         self.control.stop();
+        self.wishes().take();
     }
 
     fn set_queue(&self, receives: bool, index: u16, on: bool) {
-        if receives {
-            self.wishes.set(index, on);
+        if let Some(wishes) = &*self.wishes()
+            && receives
+        {
+            wishes.set(index, on);
         }
     }
 }

@@ -319,6 +319,7 @@ impl Port {
         self.shared.rx.iter().for_each(|queue| queue.close());
         self.shared.tx.iter().for_each(|queue| queue.close());
         self.shared.set_link(LinkStatus::DOWN);
+        self.shared.events.close();
         self.name
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -8,7 +8,7 @@ mod stats;
 mod wake;
 
 use std::fmt;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -29,6 +29,7 @@ use soft::Soft;
 pub use stats::QueueStats;
 pub(crate) use stats::TakeMissed;
 use stats::{Missed, Outside};
+pub use wake::Sleep;
 use wake::Wake;
 
 bitflags::bitflags! {
@@ -265,9 +266,13 @@ impl<P: Side + ?Sized> Queue<P> {
     }
 
     /// Readable when polling is worth while: after [`Queue::arm`], or when the link changed. Stays the same for the queue's life.
-    #[must_use]
-    pub fn wake_fd(&self) -> BorrowedFd<'_> {
-        self.wake.fd()
+    ///
+    /// # Errors
+    /// [`PortError::Closed`].
+    pub fn wake_fd(&self) -> Result<Arc<Sleep>, PortError> {
+        self.wake.sleep().ok_or_else(|| PortError::Closed {
+            name: self.label.clone(),
+        })
     }
 
     /// Says that a peer signals on `source` from now on, and where it wants to be notified itself.
@@ -400,7 +405,7 @@ impl<P: Side + ?Sized> Queue<P> {
         self.detach();
         let _the_set_is_ours = self.set_wake_source(None);
         self.set_missed(None);
-        self.nudge();
+        self.wake.close();
     }
 
     /// Whether the port was closed.
