@@ -1,0 +1,6 @@
+// vhost in the kernel, which only a guest has: on a packet socket.
+import test from 'ava'
+import { declareInside } from './rig/index.ts'
+
+const inside = new URL('inside/vhost-net.spec.ts', import.meta.url).pathname
+await declareInside(test, inside, 'guest-6.12', '6.12', { cpus: 3, append: 'wires=ps0' })
