@@ -189,13 +189,22 @@ impl PortHandle {
     }
 }
 
-/// A thread that settles a promise.
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(work)
-        .map(|_detached| ())
-        .map_err(|e| failure("ERR_VRING_SYSTEM", format!("cannot start a thread: {e}")))
+/// Settles a promise by a thread; where none may be started, here and now: a promise that nobody settles keeps the process alive.
+fn spawn<F: FnOnce() + Send + 'static>(name: &str, work: F) {
+    fn run<F: FnOnce()>(work: &Mutex<Option<F>>) {
+        let taken = work.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(work) = taken {
+            work();
+        }
+    }
+    let work = Arc::new(Mutex::new(Some(work)));
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn({
+        let work = work.clone();
+        move || run(&work)
+    });
+    if thread.is_err() {
+        run(&work);
+    }
 }
 
 fn open_on_this_thread(
@@ -249,7 +258,7 @@ pub fn open_port<'env>(
                 Err(failure) => Either::B(failure),
             })
         });
-    })?;
+    });
     Ok(promise)
 }
 
@@ -361,7 +370,7 @@ impl PortHandle {
             drop(port);
             seat.lock().unwrap_or_else(PoisonError::into_inner).take();
             deferred.resolve(|_env| Ok(()));
-        })?;
+        });
         Ok(promise)
     }
 }
