@@ -12,6 +12,7 @@ import {
   openFar,
   openOn,
   pktgen,
+  release,
   remove,
   sh,
   shell,
@@ -89,7 +90,10 @@ for (const wire of WIRES) {
         await using near = await openOn(wire, { mempool, ...config })
         shell(`ip addr flush dev ${wire.kernel}; ip link set ${wire.kernel} master br0`)
         await using far = await openFar(',bridge=br0', { mempool, ...OFFLOADS })
-        t.deepEqual(far.offloads.device, far.offloads.asked)
+        // USO came with Linux 6.2.
+        const { rx, tx } = far.offloads.asked
+        const known = tx.filter((offload) => offload !== 'udp-tso' || !release.startsWith('6.1.'))
+        t.deepEqual(far.offloads.device, { rx, tx: known })
         const out = await sendLarge(near, far)
         t.deepEqual([out.same, out.uncut], [true, asked])
         const back = await sendLarge(far, near)
