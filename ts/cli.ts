@@ -54,8 +54,7 @@ async function runCommander(argv: readonly string[]): Promise<number> {
     err: (text) => void process.stderr.write(text),
     exit: (of) => (status = of),
   }
-  for (const add of [addDoctor, addDevbind, addHugepages]) add(program, host)
-  for (const add of [addGen, addDumpcap]) add(program, (of) => host.exit(of))
+  for (const add of [addGen, addDumpcap, addDoctor, addDevbind, addHugepages]) add(program, host)
   if (argv.length === 0) {
     program.outputHelp({ error: true })
     return 1

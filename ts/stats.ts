@@ -71,7 +71,8 @@ function queueStats({ drops, kinds, ...counters }: QueueCounters): QueueStats {
   }
 }
 
-const sum = (numbers: readonly number[]): number => numbers.reduce((total, n) => total + n, 0)
+/** Numbers added up. */
+export const sum = (numbers: readonly number[]): number => numbers.reduce((total, n) => total + n, 0)
 
 function addDrops(queues: readonly QueueStats[]): Drops {
   const total: Record<string, number> = {}

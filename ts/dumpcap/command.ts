@@ -3,9 +3,10 @@ import { connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Command, InvalidArgumentError, Option } from 'commander'
+import type { Host } from '../command.ts'
 import { fromFailure, VringError } from '../errors.ts'
 import { runtimeDirectory } from '../telemetry/runtime.ts'
-import { type Bounds, Files } from './files.ts'
+import { type Bounds, Files, timeStamp } from './files.ts'
 import { type Answer, type InterfaceStats, parseLine, type Request, SOCKET } from './protocol.ts'
 import { Records } from './records.ts'
 
@@ -180,8 +181,10 @@ function statsLines(stats: readonly InterfaceStats[]): string {
 }
 
 function defaultFile(interfaces: readonly string[], pcap: boolean): string {
-  const time = new Date().toISOString().replaceAll(/[-:T]|\..*/g, '')
-  return join(tmpdir(), `vring_dumpcap_${interfaces[0]}_${time}_${process.pid}.${pcap ? 'pcap' : 'pcapng'}`)
+  return join(
+    tmpdir(),
+    `vring_dumpcap_${interfaces[0]}_${timeStamp()}_${process.pid}.${pcap ? 'pcap' : 'pcapng'}`,
+  )
 }
 
 /** Writes what comes until it ends; the first error of writing is thrown. */
@@ -244,12 +247,12 @@ async function capture(given: Given): Promise<number> {
   return 0
 }
 
-/** Adds `dumpcap` to the program; `ended` is told its exit status. */
-export function addDumpcap(program: Command, ended: (status: number) => void): void {
+/** Adds `dumpcap` to the program. */
+export function addDumpcap(program: Command, host: Pick<Host, 'exit'>): void {
   const command = program
     .command('dumpcap')
     .description('capture packets on the ports of a running vring testpmd')
   describe(command).action(async (given: Given) => {
-    ended(await (given.listInterfaces ? list(given.filePrefix) : capture(given)))
+    host.exit(await (given.listInterfaces ? list(given.filePrefix) : capture(given)))
   })
 }

@@ -18,11 +18,15 @@ export interface Bounds {
 /** Bytes that wait to be written before the capture is asked to wait. */
 const ENOUGH = 4 << 20
 
+/** The time as a part of a file's name: `20261124153000`. */
+export function timeStamp(): string {
+  return new Date().toISOString().replaceAll(/[-:T]|\..*/g, '')
+}
+
 /** `name_00001_20261124153000.pcapng`, as Wireshark's dumpcap calls them. */
 function nameOf(path: string, number: number): string {
   const { dir, name, ext } = parse(path)
-  const time = new Date().toISOString().replaceAll(/[-:T]|\..*/g, '')
-  return `${dir === '' ? '' : `${dir}/`}${name}_${String(number).padStart(5, '0')}_${time}${ext}`
+  return `${dir === '' ? '' : `${dir}/`}${name}_${String(number).padStart(5, '0')}_${timeStamp()}${ext}`
 }
 
 /** See the module. */

@@ -1,5 +1,6 @@
 /** `vring gen`: generates traffic, and names what did not come back. */
 import type { Command } from 'commander'
+import type { Host } from '../command.ts'
 import { VringError } from '../errors.ts'
 import { Mempool } from '../mempool.ts'
 import { Port } from '../port.ts'
@@ -153,8 +154,8 @@ async function run(given: Given, signal: AbortSignal): Promise<number> {
   }
 }
 
-/** Adds `gen` to the program; `ended` is told its exit status. */
-export function addGen(program: Command, ended: (status: number) => void): void {
+/** Adds `gen` to the program. */
+export function addGen(program: Command, host: Pick<Host, 'exit'>): void {
   const command = program
     .command('gen')
     .description('generate traffic, and name each packet that did not come back as it was sent')
@@ -163,7 +164,7 @@ export function addGen(program: Command, ended: (status: number) => void): void 
     const stop = (): void => stopping.abort(new Error('ended by a signal'))
     process.once('SIGINT', stop).once('SIGTERM', stop)
     try {
-      ended(await run(given, stopping.signal))
+      host.exit(await run(given, stopping.signal))
     } finally {
       process.off('SIGINT', stop).off('SIGTERM', stop)
     }

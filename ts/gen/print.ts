@@ -1,4 +1,5 @@
 /** What the generator prints. */
+import { sum } from '../stats.ts'
 import type { ReceivedTraffic } from '../traffic.ts'
 import type { Progress, Trial } from './trial.ts'
 
@@ -21,7 +22,6 @@ function time(nanoseconds: number): string {
 }
 
 const whole = (n: number): string => Math.round(n).toLocaleString('en-US')
-const sum = (numbers: readonly number[]): number => numbers.reduce((total, n) => total + n, 0)
 /** Names that are printed of each kind; `--json` has a thousand. */
 const NAMED = 20
 

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Lcore } from '../lcore.ts'
 import type { Port } from '../port.ts'
-import type { Drops } from '../stats.ts'
+import { type Drops, sum } from '../stats.ts'
 import { type FrameOptions, Traffic, type TrafficOptions, type TrafficReport } from '../traffic.ts'
 
 /** Milliseconds without a packet after which what is on its way is given up. */
@@ -33,8 +33,6 @@ export interface Progress {
   readonly sent: number
   readonly received: number
 }
-
-const total = (numbers: readonly number[]): number => numbers.reduce((sum, n) => sum + n, 0)
 
 function allPorts({ senders, receivers }: Rig): readonly Port[] {
   return [...new Set([...senders, ...receivers])]
@@ -69,7 +67,7 @@ function launch(rig: Rig, traffic: Traffic): readonly Lcore[] {
 
 function progress(lcores: readonly Lcore[]): Progress {
   const streams = lcores.flatMap((lcore) => lcore.stats().streams)
-  return { sent: total(streams.map(({ tx }) => tx)), received: total(streams.map(({ rx }) => rx)) }
+  return { sent: sum(streams.map(({ tx }) => tx)), received: sum(streams.map(({ rx }) => rx)) }
 }
 
 /** Waits for `condition`, as long as something moves or `busy` says that it will. */
@@ -119,7 +117,7 @@ export async function runTrial(
   await Promise.all(lcores.map((lcore) => lcore.close()))
   const report = traffic.report()
   const rate = (what: (sent: TrafficReport['sent'][number]) => number): number =>
-    total(report.sent.map((sent) => (sent.nanoseconds > 0 ? (what(sent) * 1e9) / sent.nanoseconds : 0)))
+    sum(report.sent.map((sent) => (sent.nanoseconds > 0 ? (what(sent) * 1e9) / sent.nanoseconds : 0)))
   const drops = [...dropsOf(rig)].map(([name, n]): [string, number] => [name, n - (before.get(name) ?? 0)])
   return {
     ...report,

@@ -30,6 +30,35 @@ pub(crate) trait Work: Send {
     fn run(self: Box<Self>, counters: &[Counters], owner: Owner, stop: &AtomicBool, shares: bool);
 }
 
+/// Empty turns after which a thread that is not pinned lets others run: its peer may be the one that waits for it.
+const IDLE_TURNS: u32 = 64;
+
+/// How long there was nothing to do.
+#[derive(Debug)]
+pub(crate) struct Idle {
+    shares: bool,
+    turns: u32,
+}
+
+impl Idle {
+    /// Of a thread that shares its processor, or has one to itself.
+    pub(crate) fn new(shares: bool) -> Self {
+        Self { shares, turns: 0 }
+    }
+
+    /// After each turn.
+    #[inline]
+    pub(crate) fn turned(&mut self, moved: bool) {
+        self.turns = if moved { 0 } else { self.turns + 1 };
+        if self.turns >= IDLE_TURNS {
+            self.turns = 0;
+            if self.shares {
+                std::thread::yield_now();
+            }
+        }
+    }
+}
+
 /// See the module. It has one thread while it runs, none while it is stopped. Dropped, it stops.
 #[derive(Debug)]
 pub struct Lcore {

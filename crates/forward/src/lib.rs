@@ -5,6 +5,7 @@
 
 mod engine;
 mod error;
+mod inet;
 mod lcore;
 mod stats;
 pub mod traffic;

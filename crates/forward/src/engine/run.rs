@@ -10,11 +10,8 @@ use super::lane::Lane;
 use super::txonly::TxOnly;
 use super::{Engine, EngineOptions, Mode, Retry, Stream};
 use crate::ForwardError;
-use crate::lcore::Work;
+use crate::lcore::{Idle, Work};
 use crate::stats::{Counters, add, cycles};
-
-/// Empty turns after which a thread that is not pinned lets others run.
-const IDLE_TURNS: u32 = 64;
 
 /// An engine with its options, checked.
 pub(super) struct Run<M> {
@@ -144,7 +141,7 @@ impl<M: Mode> Run<M> {
             }
         }
         let mut left = options.limit.unwrap_or(u64::MAX);
-        let mut idle = 0;
+        let mut idle = Idle::new(shares);
         while left > 0 && !stop.load(Ordering::Relaxed) {
             let before = left;
             for ((stream, counters), mode) in streams.iter().zip(counters).zip(&mut *modes) {
@@ -159,11 +156,7 @@ impl<M: Mode> Run<M> {
                 };
                 left = left.saturating_sub(moved as u64);
             }
-            idle = if left == before { idle + 1 } else { 0 };
-            if shares && idle >= IDLE_TURNS {
-                idle = 0;
-                std::thread::yield_now();
-            }
+            idle.turned(left != before);
         }
         Ok(())
     }

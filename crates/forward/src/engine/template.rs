@@ -9,6 +9,7 @@ use vring_mem::{Burst, Mempool};
 
 use super::options::Template as Options;
 use crate::ForwardError;
+use crate::inet::{checksum, sum};
 
 /// Bytes written to each packet: the headers and zeros up to a cache line. What follows is what the buffer held before.
 const HEAD: usize = 64;
@@ -161,8 +162,8 @@ fn set_address(pool: &Mempool, burst: &Burst, i: usize, at: usize, ip: u32) {
     unsafe { copy(header.as_mut_ptr(), packet.wrapping_add(14), 20) };
     header[at - 14..at - 10].copy_from_slice(&ip.to_be_bytes());
     header[10..12].fill(0);
-    let checksum = checksum(&header);
-    header[10..12].copy_from_slice(&checksum);
+    let right = checksum(sum(&header));
+    header[10..12].copy_from_slice(&right.to_be_bytes());
     // SAFETY: as above.
     unsafe { copy(packet.wrapping_add(14), header.as_ptr(), 20) };
 }
@@ -193,17 +194,6 @@ fn check_segments(segments: &[u32], room: usize) -> Result<(), ForwardError> {
     Ok(())
 }
 
-/// The checksum of an IPv4 header whose own field is zero.
-fn checksum(header: &[u8]) -> [u8; 2] {
-    let sum: u32 = header
-        .chunks(2)
-        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
-        .sum();
-    #[expect(clippy::cast_possible_truncation, reason = "folded to 16 bits")]
-    let checksum = !((sum & 0xffff) + (sum >> 16)) as u16;
-    checksum.to_be_bytes()
-}
-
 /// Ethernet, IPv4 and UDP with a right IPv4 checksum and no UDP one.
 fn headers(total: u32, src: [u8; 6], dst: [u8; 6], options: &Options) -> [u8; HEAD] {
     #[expect(
@@ -224,8 +214,8 @@ fn headers(total: u32, src: [u8; 6], dst: [u8; 6], options: &Options) -> [u8; HE
     ip[8..10].copy_from_slice(&[64, 17]);
     ip[12..16].copy_from_slice(&options.ip.0.octets());
     ip[16..20].copy_from_slice(&options.ip.1.octets());
-    let sum = checksum(ip);
-    ip[10..12].copy_from_slice(&sum);
+    let right = checksum(sum(ip));
+    ip[10..12].copy_from_slice(&right.to_be_bytes());
     head[34..36].copy_from_slice(&options.udp.0.to_be_bytes());
     head[36..38].copy_from_slice(&options.udp.1.to_be_bytes());
     head[38..40].copy_from_slice(&udp_len);

@@ -7,6 +7,7 @@ use vring_mem::copy::copy;
 
 use super::signature::{self, Signature};
 use crate::ForwardError;
+use crate::inet::{checksum, sum};
 
 /// Longest packet: what a port's MTU of 9728 makes with a header and a tag.
 pub const MAX_FRAME: usize = 9728 + 14 + 4;
@@ -330,24 +331,4 @@ impl Headers {
         let l4_len = l4_len as u32;
         sum(&self.bytes[self.ip_at..][addresses]) + number + l4_len
     }
-}
-
-/// The sum of words in network order, with its carries; a last odd byte is the first half of its word. Of at most [`MAX_FRAME`] bytes.
-#[inline]
-fn sum(bytes: &[u8]) -> u32 {
-    let (words, rest) = bytes.as_chunks::<2>();
-    let words: u32 = words
-        .iter()
-        .map(|&word| u32::from(u16::from_be_bytes(word)))
-        .sum();
-    words + rest.first().map_or(0, |&byte| u32::from(byte) << 8)
-}
-
-/// What is written for a sum (RFC 1071).
-#[inline]
-fn checksum(sum: u32) -> u16 {
-    let folded = (sum & 0xffff) + (sum >> 16);
-    #[expect(clippy::cast_possible_truncation, reason = "folded twice")]
-    let folded = ((folded & 0xffff) + (folded >> 16)) as u16;
-    !folded
 }

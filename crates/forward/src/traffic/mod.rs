@@ -19,16 +19,13 @@ use vring_mem::Burst;
 use vring_mem::burst::MAX_BURST;
 use vring_port::{Owner, PortError, Recording, RxQueue};
 
-use crate::lcore::Work;
+use crate::lcore::{Idle, Work};
 use crate::stats::{Counters, add};
 use crate::{ForwardError, Stream};
 pub use checker::{Name, Received};
 pub use frame::{FrameSpec, MAX_FRAME, Protocol, Vary};
 use sender::Sender;
 pub use sender::Sent;
-
-/// Empty turns after which a thread that is not pinned lets others run.
-const IDLE_TURNS: u32 = 16;
 
 /// How many packets of a size among how many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,12 +232,11 @@ impl Work for Job {
         let mut received = Received::default();
         let checks = self.streams.iter().any(|stream| stream.rx.is_some());
         let mut burst = Burst::new(MAX_BURST);
-        let mut idle = 0;
+        let mut idle = Idle::new(shares);
         while !stop.load(Ordering::Relaxed) {
             let now = self.traffic.now();
             match self.turn(counters, owner, now, &mut burst, &mut received) {
-                Ok(0) => idle += 1,
-                Ok(_) => idle = 0,
+                Ok(moved) => idle.turned(moved > 0),
                 Err(error) => {
                     tracing::warn!(%error, "an lcore ends");
                     break;
@@ -254,10 +250,6 @@ impl Work for Job {
                     .all(|sender| sender.is_done(now))
             {
                 break;
-            }
-            if shares && idle >= IDLE_TURNS {
-                idle = 0;
-                std::thread::yield_now();
             }
         }
         let mut state = self.traffic.lock();

@@ -34,38 +34,51 @@ pub(super) struct Totals {
     pub(super) dropped: u64,
 }
 
-/// Options of a block.
-#[derive(Default)]
-struct Options(Vec<u8>);
+/// A block at the end of the bytes, under construction.
+struct Block<'a> {
+    out: &'a mut Vec<u8>,
+    begin: usize,
+}
 
-impl Options {
-    fn with(mut self, code: u16, value: &[u8]) -> Self {
-        let value = &value[..value.len().min(usize::from(u16::MAX))];
-        #[expect(clippy::cast_possible_truncation, reason = "cut to 16 bits")]
-        let len = value.len() as u16;
-        self.0.extend(code.to_ne_bytes());
-        self.0.extend(len.to_ne_bytes());
-        self.0.extend(value);
-        self.0.resize(self.0.len().next_multiple_of(4), 0);
+impl<'a> Block<'a> {
+    fn new(out: &'a mut Vec<u8>, kind: u32) -> Self {
+        let begin = out.len();
+        // Its length, once it is known, comes behind its kind.
+        Self { out, begin }.words(&[kind, 0])
+    }
+
+    fn words(self, words: &[u32]) -> Self {
+        for word in words {
+            self.out.extend_from_slice(&word.to_ne_bytes());
+        }
         self
     }
 
-    fn end(self) -> Vec<u8> {
-        self.with(0, &[]).0
+    /// Bytes, padded to whole words.
+    fn bytes(self, bytes: &[u8]) -> Self {
+        self.out.extend_from_slice(bytes);
+        let end = self.begin + (self.out.len() - self.begin).next_multiple_of(4);
+        self.out.resize(end, 0);
+        self
     }
-}
 
-fn block(out: &mut Vec<u8>, kind: u32, body: &[&[u8]]) {
-    let len: usize = body.iter().map(|part| part.len()).sum();
-    #[expect(clippy::cast_possible_truncation, reason = "a packet and some options")]
-    let whole = (12 + len.next_multiple_of(4)) as u32;
-    out.extend(kind.to_ne_bytes());
-    out.extend(whole.to_ne_bytes());
-    for part in body {
-        out.extend_from_slice(part);
+    fn option(self, code: u16, value: &[u8]) -> Self {
+        let value = &value[..value.len().min(usize::from(u16::MAX))];
+        #[expect(clippy::cast_possible_truncation, reason = "cut to 16 bits")]
+        let len = value.len() as u16;
+        self.out.extend_from_slice(&code.to_ne_bytes());
+        self.out.extend_from_slice(&len.to_ne_bytes());
+        self.bytes(value)
     }
-    out.resize(out.len() + len.next_multiple_of(4) - len, 0);
-    out.extend(whole.to_ne_bytes());
+
+    /// Ends the options, and the block.
+    fn end(self) {
+        let Self { out, begin } = self.option(0, &[]);
+        #[expect(clippy::cast_possible_truncation, reason = "a packet and some options")]
+        let whole = ((out.len() - begin + 4) as u32).to_ne_bytes();
+        out[begin + 4..begin + 8].copy_from_slice(&whole);
+        out.extend_from_slice(&whole);
+    }
 }
 
 /// What a file begins with.
@@ -88,32 +101,20 @@ pub(super) fn begin(
         let _written = header.write_to(&mut out);
         return out;
     }
-    // Byte order, version 1.0, a section of unknown length; shb_userappl.
-    let head = [
-        0x1A2B_3C4Du32.to_ne_bytes(),
-        [1u16.to_ne_bytes(), 0u16.to_ne_bytes()]
-            .concat()
-            .try_into()
-            .unwrap_or_default(),
-    ];
-    let options = Options::default().with(4, b"vring dumpcap").end();
-    block(
-        &mut out,
-        SECTION_HEADER,
-        &[head.as_flattened(), &u64::MAX.to_ne_bytes(), &options],
-    );
+    // Byte order, version 1.0 in two halves, a section of unknown length; shb_userappl.
+    let head = [0x1A2B_3C4D, 1, u32::MAX, u32::MAX];
+    let section = Block::new(&mut out, SECTION_HEADER).words(&head);
+    section.option(4, b"vring dumpcap").end();
     for name in interfaces {
         // if_name, if_tsresol in nanoseconds, if_filter: a libpcap expression.
-        let mut options = Options::default().with(2, name.as_bytes()).with(9, &[9]);
+        let mut block = Block::new(&mut out, INTERFACE)
+            .words(&[DataLink::ETHERNET.into(), snaplen])
+            .option(2, name.as_bytes())
+            .option(9, &[9]);
         if !filter.is_empty() {
-            options = options.with(11, &[&[0], filter.as_bytes()].concat());
+            block = block.option(11, &[&[0], filter.as_bytes()].concat());
         }
-        let link = u32::from(DataLink::ETHERNET).to_ne_bytes();
-        block(
-            &mut out,
-            INTERFACE,
-            &[&link, &snaplen.to_ne_bytes(), &options.end()],
-        );
+        block.end();
     }
     out
 }
@@ -138,24 +139,21 @@ pub(super) fn packet(
         (time >> 32) as u32,
         time as u32,
     );
-    let words =
-        |words: &[u32]| -> Vec<u8> { words.iter().flat_map(|word| word.to_ne_bytes()).collect() };
     if format == CaptureFormat::Pcap {
         let rest = (time % 1_000_000_000) as u32;
-        out.extend(words(&[seconds, rest, captured, len]));
+        for word in [seconds, rest, captured, len] {
+            out.extend_from_slice(&word.to_ne_bytes());
+        }
         out.extend_from_slice(bytes);
         return;
     }
     // epb_flags, epb_queue.
-    let mut options = Options::default().with(2, &(direction as u32).to_ne_bytes());
-    options = options.with(6, &u32::from(queue).to_ne_bytes());
-    let padding = &[0; 4][..bytes.len().next_multiple_of(4) - bytes.len()];
-    let head = words(&[interface, high, low, captured, len]);
-    block(
-        out,
-        ENHANCED_PACKET,
-        &[&head, bytes, padding, &options.end()],
-    );
+    Block::new(out, ENHANCED_PACKET)
+        .words(&[interface, high, low, captured, len])
+        .bytes(bytes)
+        .option(2, &(direction as u32).to_ne_bytes())
+        .option(6, &u32::from(queue).to_ne_bytes())
+        .end();
 }
 
 /// What a file ends with.
@@ -169,14 +167,13 @@ pub(super) fn end(format: CaptureFormat, now: u64, totals: &[Totals]) -> Vec<u8>
         reason = "halves of a number, and of interfaces there are few"
     )]
     for (interface, totals) in totals.iter().enumerate() {
-        let head = [interface as u32, (now >> 32) as u32, now as u32].map(u32::to_ne_bytes);
         // isb_ifrecv, isb_ifdrop, isb_filteraccept.
-        let options = Options::default()
-            .with(4, &totals.received.to_ne_bytes())
-            .with(5, &totals.dropped.to_ne_bytes())
-            .with(6, &totals.accepted.to_ne_bytes())
+        Block::new(&mut out, STATISTICS)
+            .words(&[interface as u32, (now >> 32) as u32, now as u32])
+            .option(4, &totals.received.to_ne_bytes())
+            .option(5, &totals.dropped.to_ne_bytes())
+            .option(6, &totals.accepted.to_ne_bytes())
             .end();
-        block(&mut out, STATISTICS, &[head.as_flattened(), &options]);
     }
     out
 }

@@ -189,15 +189,18 @@ impl Capture {
             .collect();
         let writer = Writer::new(sources.clone(), interfaces, &options, output, stop.clone());
         let finished = ended.clone();
+        // Before the writer runs, which takes them away again: one that ends at once leaves none.
+        sources.iter().for_each(Source::begin);
         let thread = std::thread::Builder::new()
             .name("capture".into())
             .spawn(move || {
                 writer.run();
                 finished.store(true, Ordering::Release);
             });
-        let thread = thread.map_err(|error| failed("starting a thread", error))?;
-        // The writer takes them away again.
-        sources.iter().for_each(Source::begin);
+        let thread = thread.map_err(|error| {
+            sources.iter().for_each(Source::end);
+            failed("starting a thread", error)
+        })?;
         Ok(Self {
             sources,
             stop,
@@ -232,10 +235,9 @@ impl Capture {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(thread) = thread {
-            // A panic was reported by the panic hook.
+            // A panic was reported by the panic hook. The taps that it left are taken away below.
             let _reported = thread.join();
         }
-        // A writer that ended before we began to look left no tap; one that never ran leaves none here.
         self.sources.iter().for_each(Source::end);
     }
 }
